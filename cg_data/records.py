@@ -1,0 +1,391 @@
+"""The records that travel between the rooms, and their Parquet schemas.
+
+Each record is a frozen value; `to_row` turns it into plain Python for `pyarrow.Table.from_pylist(rows, schema=...)`, and
+`segment_from_row`, `annotation_from_row`, `sample_from_row` read it back. Ids are content hashes, so a rerun writes the same rows.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from cg_data.vocabulary import (
+    N_CHANNELS,
+    SEGMENT_SAMPLES,
+    UV_PER_STEP,
+    Band,
+    EventSource,
+    Eyes,
+    FindingKind,
+    LabelKind,
+    Region,
+    SampleKind,
+    SampleSource,
+    Split,
+    Stage,
+    Waveform,
+)
+
+
+def content_id(*parts: object) -> str:
+    """Sixteen hexadecimal digits of the SHA-256 of `parts` as canonical JSON: equal content, equal id."""
+    text = json.dumps(parts, sort_keys=True, separators=(",", ":"), default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Label:
+    """A reference mark of a reader or of a corpus. `onset_s` counts from the start of the recording or of the segment that holds it.
+
+    `channel` is a 10-20 name, or "" for a mark of the whole page. `name` is a member of the enumeration that `kind` implies
+    (`Waveform`, `Stage`, `Eyes`, "seizure", or an artefact's `FindingKind`).
+    """
+
+    kind: LabelKind
+    name: str
+    onset_s: float
+    duration_s: float
+    channel: str = ""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Recording:
+    """One EDF file of one corpus, as the reader found it. `runs_s` are its contiguous stretches, (start, stop) in seconds.
+
+    `uri` stays in the driver and in the quarantine list: file names may carry identity, so no shard holds them.
+    """
+
+    recording_id: str
+    uri: str
+    sha256: str
+    corpus: str
+    subject: str
+    split: Split
+    sfreq_hz: float
+    duration_s: float
+    runs_s: tuple[tuple[float, float], ...]
+    channels: tuple[str, ...]
+    flags: tuple[str, ...]
+    labels: tuple[Label, ...]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Segment:
+    """Ten seconds of nineteen channels. `eeg_steps` is int16 `(19, 2000)` at 0.1 uV per step; `mask` is True where the electrode exists.
+
+    Labels are clipped to the segment and count from its start.
+    """
+
+    segment_id: str
+    recording_id: str
+    sha256: str
+    corpus: str
+    subject: str
+    split: Split
+    start_s: float
+    montage: str
+    sfreq_recorded_hz: float
+    filter_version: str
+    flags: tuple[str, ...]
+    mask: npt.NDArray[np.bool_]
+    eeg_steps: npt.NDArray[np.int16]
+    labels: tuple[Label, ...]
+
+    @property
+    def eeg_uv(self) -> npt.NDArray[np.float32]:
+        """The signal in microvolts, float32 `(19, 2000)`."""
+        return self.eeg_steps.astype(np.float32) * np.float32(UV_PER_STEP)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Event:
+    """One waveform on one channel. `probability` is the calibrated score (equal to `score` until a calibration is fitted)."""
+
+    event_id: str
+    waveform: Waveform
+    channel: str
+    onset_s: float
+    duration_s: float
+    score: float
+    probability: float
+    source: EventSource
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class RemovedEvent:
+    """An event that cleaning took out, with the name of the rule that did."""
+
+    event: Event
+    rule: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class RegionRhythm:
+    """Background of one region: strongest band, frequency of its peak, half peak-to-peak amplitude (CerebraGloss 2026, section 3)."""
+
+    region: Region
+    band: Band
+    dominant_hz: float
+    amplitude_uv: float
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Finding:
+    """A statement of an analyser with its evidence: `value` beside the `threshold` it passed, both in `unit`.
+
+    `channels` is where, `onset_s` and `duration_s` when (0 and 10 for the whole page).
+    """
+
+    finding_id: str
+    kind: FindingKind
+    channels: tuple[str, ...]
+    onset_s: float
+    duration_s: float
+    value: float
+    threshold: float
+    unit: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Annotation:
+    """All that is known of a segment in structure: events kept and removed, background per region, findings, stage, eyes, seizure."""
+
+    segment_id: str
+    recording_id: str
+    corpus: str
+    subject: str
+    split: Split
+    start_s: float
+    events: tuple[Event, ...]
+    removed: tuple[RemovedEvent, ...]
+    background: tuple[RegionRhythm, ...]
+    findings: tuple[Finding, ...]
+    stage: Stage
+    eyes: Eyes
+    seizure: bool
+    detector_version: str
+    analyser_version: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Message:
+    """One turn. `evidence` holds the ids of the events and findings that the turn's statements rest on."""
+
+    role: str
+    content: str
+    evidence: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Sample:
+    """One dialogue about one segment, its signal inline so that a training shard stands alone.
+
+    Multiple-choice samples carry `options` and `answer_index` (else empty and -1); `topic` names what is asked (a `FindingKind`,
+    "stage", "description" and so on), so that scores can be given by topic.
+    """
+
+    sample_id: str
+    segment_id: str
+    recording_id: str
+    corpus: str
+    subject: str
+    split: Split
+    kind: SampleKind
+    topic: str
+    messages: tuple[Message, ...]
+    options: tuple[str, ...]
+    answer_index: int
+    source: SampleSource
+    prompt_version: str
+    detector_version: str
+    mask: npt.NDArray[np.bool_]
+    eeg_steps: npt.NDArray[np.int16]
+
+    @property
+    def eeg_uv(self) -> npt.NDArray[np.float32]:
+        """The signal in microvolts, float32 `(19, 2000)`."""
+        return self.eeg_steps.astype(np.float32) * np.float32(UV_PER_STEP)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Quarantined:
+    """A file that was refused: `reason` is the stable name of the rule, `message` the sentence for a person."""
+
+    uri: str
+    sha256: str
+    corpus: str
+    reason: str
+    message: str
+
+
+_EEG = pa.list_(pa.int16(), N_CHANNELS * SEGMENT_SAMPLES)
+_MASK = pa.list_(pa.bool_(), N_CHANNELS)
+_LABEL = pa.struct(
+    {
+        "kind": pa.string(),
+        "name": pa.string(),
+        "onset_s": pa.float64(),
+        "duration_s": pa.float64(),
+        "channel": pa.string(),
+    }
+)
+_EVENT_FIELDS = {
+    "event_id": pa.string(),
+    "waveform": pa.string(),
+    "channel": pa.string(),
+    "onset_s": pa.float64(),
+    "duration_s": pa.float64(),
+    "score": pa.float32(),
+    "probability": pa.float32(),
+    "source": pa.string(),
+}
+_EVENT = pa.struct(_EVENT_FIELDS)
+_REMOVED = pa.struct({"event": _EVENT, "rule": pa.string()})
+_RHYTHM = pa.struct({"region": pa.string(), "band": pa.string(), "dominant_hz": pa.float64(), "amplitude_uv": pa.float64()})
+_FINDING = pa.struct(
+    {
+        "finding_id": pa.string(),
+        "kind": pa.string(),
+        "channels": pa.list_(pa.string()),
+        "onset_s": pa.float64(),
+        "duration_s": pa.float64(),
+        "value": pa.float64(),
+        "threshold": pa.float64(),
+        "unit": pa.string(),
+    }
+)
+_MESSAGE = pa.struct({"role": pa.string(), "content": pa.string(), "evidence": pa.list_(pa.string())})
+_PROVENANCE = {
+    "segment_id": pa.string(),
+    "recording_id": pa.string(),
+    "corpus": pa.string(),
+    "subject": pa.string(),
+    "split": pa.string(),
+}
+
+SEGMENT_SCHEMA = pa.schema(
+    {
+        **_PROVENANCE,
+        "sha256": pa.string(),
+        "start_s": pa.float64(),
+        "montage": pa.string(),
+        "sfreq_recorded_hz": pa.float64(),
+        "filter_version": pa.string(),
+        "flags": pa.list_(pa.string()),
+        "mask": _MASK,
+        "eeg_steps": _EEG,
+        "labels": pa.list_(_LABEL),
+    }
+)
+ANNOTATION_SCHEMA = pa.schema(
+    {
+        **_PROVENANCE,
+        "start_s": pa.float64(),
+        "events": pa.list_(_EVENT),
+        "removed": pa.list_(_REMOVED),
+        "background": pa.list_(_RHYTHM),
+        "findings": pa.list_(_FINDING),
+        "stage": pa.string(),
+        "eyes": pa.string(),
+        "seizure": pa.bool_(),
+        "detector_version": pa.string(),
+        "analyser_version": pa.string(),
+    }
+)
+SAMPLE_SCHEMA = pa.schema(
+    {
+        "sample_id": pa.string(),
+        **_PROVENANCE,
+        "kind": pa.string(),
+        "topic": pa.string(),
+        "messages": pa.list_(_MESSAGE),
+        "options": pa.list_(pa.string()),
+        "answer_index": pa.int32(),
+        "source": pa.string(),
+        "prompt_version": pa.string(),
+        "detector_version": pa.string(),
+        "mask": _MASK,
+        "eeg_steps": _EEG,
+    }
+)
+QUARANTINE_SCHEMA = pa.schema({name: pa.string() for name in ("uri", "sha256", "corpus", "reason", "message")})
+
+
+def to_row(record: Segment | Annotation | Sample | Quarantined) -> dict[str, Any]:
+    """A record as a plain dictionary for Arrow; arrays are flattened in C order."""
+    return {field.name: _plain(getattr(record, field.name)) for field in dataclasses.fields(record)}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, np.ndarray):
+        return value.ravel()
+    if isinstance(value, tuple):
+        return [_plain(item) for item in value]
+    if dataclasses.is_dataclass(value):
+        return {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    return value
+
+
+def _labels(rows: list[dict[str, Any]]) -> tuple[Label, ...]:
+    return tuple(Label(**{**row, "kind": LabelKind(row["kind"])}) for row in rows)
+
+
+def event_from_row(row: dict[str, Any]) -> Event:
+    return Event(**{**row, "waveform": Waveform(row["waveform"]), "source": EventSource(row["source"])})
+
+
+def _signal(row: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "split": Split(row["split"]),
+        "mask": np.asarray(row["mask"], dtype=np.bool_),
+        "eeg_steps": np.asarray(row["eeg_steps"], dtype=np.int16).reshape(N_CHANNELS, SEGMENT_SAMPLES),
+    }
+
+
+def segment_from_row(row: dict[str, Any]) -> Segment:
+    return Segment(**{**row, **_signal(row), "flags": tuple(row["flags"]), "labels": _labels(row["labels"])})
+
+
+def annotation_from_row(row: dict[str, Any]) -> Annotation:
+    parsed = {
+        "split": Split(row["split"]),
+        "stage": Stage(row["stage"]),
+        "eyes": Eyes(row["eyes"]),
+        "events": tuple(event_from_row(e) for e in row["events"]),
+        "removed": tuple(RemovedEvent(event=event_from_row(r["event"]), rule=r["rule"]) for r in row["removed"]),
+        "background": tuple(RegionRhythm(**{**r, "region": Region(r["region"]), "band": Band(r["band"])}) for r in row["background"]),
+        "findings": tuple(Finding(**{**f, "kind": FindingKind(f["kind"]), "channels": tuple(f["channels"])}) for f in row["findings"]),
+    }
+    return Annotation(**{**row, **parsed})
+
+
+def sample_from_row(row: dict[str, Any]) -> Sample:
+    parsed = {
+        "kind": SampleKind(row["kind"]),
+        "source": SampleSource(row["source"]),
+        "messages": tuple(Message(**{**m, "evidence": tuple(m["evidence"])}) for m in row["messages"]),
+        "options": tuple(row["options"]),
+    }
+    return Sample(**{**row, **_signal(row), **parsed})
+
+
+def table_of(records: list[Any], schema: pa.Schema) -> pa.Table:
+    """Records of one type as an Arrow table of `schema`."""
+    return pa.Table.from_pylist([to_row(record) for record in records], schema=schema)
+
+
+def rows_of(table: pa.Table) -> list[dict[str, Any]]:
+    """Rows of a table as dictionaries, the signal columns as numpy views (``to_pylist`` would make 38,000 Python integers of each)."""
+    eeg = table.column("eeg_steps").combine_chunks() if "eeg_steps" in table.column_names else None
+    rows: list[dict[str, Any]] = table.drop_columns([] if eeg is None else ["eeg_steps"]).to_pylist()
+    if eeg is not None:
+        flat = eeg.flatten().to_numpy(zero_copy_only=False).reshape(len(rows), -1)
+        for row, signal in zip(rows, flat, strict=True):
+            row["eeg_steps"] = signal
+    return rows

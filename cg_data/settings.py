@@ -1,0 +1,69 @@
+"""Typed configuration of the data engine. Every settings class of the project derives from `Settings`: frozen, unknown keys refused."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Settings(BaseModel):
+    """Base of the configuration tree."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+
+class PageSettings(Settings):
+    """Geometry of a page: rows are channels, the x axis is time (see `cg_data.page`).
+
+    For Qwen2.5-VL the picture's sides must be multiples of 28 pixels (one merged visual token); rows below the last channel stay white.
+    """
+
+    pixels_per_row: int = Field(default=28, ge=4)
+    pixels_per_second: int = Field(default=112, ge=8)
+    microvolts_per_row: float = Field(default=100.0, gt=0)
+    pen_pixels: float = Field(default=1.0, gt=0)
+    subcolumns: int = Field(default=4, ge=1, le=8)
+    multiple_of: int = Field(default=28, ge=1, description="width and height are padded with white to a multiple of this")
+
+
+class SyntheticSettings(Settings):
+    """The embedded corpus (`cg_data.corpora.synthetic`)."""
+
+    subjects: int = Field(default=36, ge=3)
+    minutes_per_subject: float = Field(default=5.0, gt=0)
+    seed: int = 7
+
+
+class EngineSettings(Settings):
+    """Resources that Ray Data gives to the data steps."""
+
+    segments_per_shard: int = Field(default=360, ge=1)
+    cpus_per_task: float = Field(default=1.0, gt=0)
+    detect_actors: int = Field(default=1, ge=1)
+    cpus_per_actor: float = Field(default=1.0, ge=0)
+    gpus_per_actor: float = Field(default=0.0, ge=0)
+    detect_batch: int = Field(default=16, ge=1)
+
+
+class InstructSettings(Settings):
+    """What the rules write about each training segment: how many samples of each kind."""
+
+    seed: int = 11
+    captions: int = Field(default=1, ge=0)
+    binaries: int = Field(default=2, ge=0)
+    mcqs: int = Field(default=1, ge=0)
+    opens: int = Field(default=1, ge=0)
+    descriptions: int = Field(default=1, ge=0)
+    conversations: int = Field(default=1, ge=0)
+
+
+class DataSettings(Settings):
+    subject_salt: str = Field(default="cerebragloss", min_length=1, description="salt of the pseudonym of every subject")
+    validation_fraction: float = Field(default=0.1, ge=0, lt=1)
+    test_fraction: float = Field(default=0.2, ge=0, lt=1)
+    mains_hz: Literal["auto", "50", "60", "none"] = "auto"
+    synthetic: SyntheticSettings = SyntheticSettings()
+    engine: EngineSettings = EngineSettings()
+    page: PageSettings = PageSettings()
+    instruct: InstructSettings = InstructSettings()

@@ -1,0 +1,150 @@
+"""Products by URI through pyarrow.fs: a local path, ``file://``, ``s3://`` or ``gs://``. Writes are atomic: a reader sees all or nothing."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import uuid
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pyarrow import fs
+
+from cg_data.errors import StorageError
+
+
+def resolve(uri: str) -> tuple[fs.FileSystem, str]:
+    """File system and path of `uri`; a relative path counts from the working directory.
+
+    Raises:
+        StorageError: the scheme is unknown or the store refuses.
+    """
+    if "://" not in uri:
+        return fs.LocalFileSystem(), str(Path(uri).absolute())
+    try:
+        filesystem, path = fs.FileSystem.from_uri(uri)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise StorageError(f"{uri}: not a place that can be opened ({error}). Use a path, file://, s3:// or gs://.") from error
+    return filesystem, path
+
+
+def join(uri: str, *parts: str) -> str:
+    return "/".join((uri.rstrip("/"), *parts))
+
+
+def exists(uri: str) -> bool:
+    filesystem, path = resolve(uri)
+    return bool(filesystem.get_file_info(path).type != fs.FileType.NotFound)
+
+
+def list_files(uri: str, suffix: str = "", *, recursive: bool = False) -> list[str]:
+    """URIs of the files in the folder `uri` whose names end in `suffix`, sorted; temporary files of unfinished writes are left out.
+
+    An absent folder has no files.
+    """
+    filesystem, path = resolve(uri)
+    infos = filesystem.get_file_info(fs.FileSelector(path, recursive=recursive, allow_not_found=True))
+    names = [i.path[len(path) :].lstrip("/") for i in infos if i.type == fs.FileType.File]
+    kept = (n for n in names if n.endswith(suffix) and not n.rsplit("/", 1)[-1].startswith("."))
+    return [join(uri, name) for name in sorted(kept)]
+
+
+def write_bytes(uri: str, data: bytes) -> None:
+    """Write `data` under a hidden name beside `uri`, then move it into place.
+
+    Raises:
+        StorageError: no space, no permission.
+    """
+    filesystem, path = resolve(uri)
+    folder, _, name = path.rpartition("/")
+    hidden = f"{folder}/.{name}.{uuid.uuid4().hex}"
+    try:
+        filesystem.create_dir(folder, recursive=True)
+        with filesystem.open_output_stream(hidden) as stream:
+            stream.write(data)
+        filesystem.move(hidden, path)
+    except OSError as error:
+        raise storage_error(uri, error) from error
+
+
+def storage_error(uri: str, error: OSError) -> StorageError:
+    """An operating-system error as a sentence that says what to do."""
+    if error.errno == errno.ENOSPC or "No space left" in str(error):
+        return StorageError(f"{uri}: the disk is full. Free some space or choose another --run folder, then run the same command again.")
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return StorageError(f"{uri}: no permission to write there. Choose another --run folder.")
+    return StorageError(f"{uri}: cannot be written ({error}).")
+
+
+def read_bytes(uri: str) -> bytes:
+    """The bytes at `uri`.
+
+    Raises:
+        StorageError: there is nothing, or it cannot be read.
+    """
+    filesystem, path = resolve(uri)
+    try:
+        with filesystem.open_input_stream(path) as stream:
+            return bytes(stream.read())
+    except FileNotFoundError as error:
+        raise StorageError(f"{uri}: no such file.") from error
+    except OSError as error:
+        raise StorageError(f"{uri}: cannot be read ({error}).") from error
+
+
+def write_json(uri: str, value: Any) -> None:
+    write_bytes(uri, (json.dumps(value, indent=2, sort_keys=True) + "\n").encode())
+
+
+def read_json(uri: str) -> Any:
+    return json.loads(read_bytes(uri))
+
+
+def write_table(uri: str, table: pa.Table) -> None:
+    """Write one Parquet file (zstd), atomically."""
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink, compression="zstd", compression_level=1)
+    write_bytes(uri, sink.getvalue().to_pybytes())
+
+
+def read_table(uri: str, columns: list[str] | None = None, filters: list[tuple[str, str, object]] | None = None) -> pa.Table:
+    """Read one Parquet file, or all of a folder in order of their names.
+
+    Raises:
+        StorageError: there is nothing to read.
+    """
+    filesystem, path = resolve(uri)
+    if filesystem.get_file_info(path).type == fs.FileType.Directory:
+        parts = list_files(uri, ".parquet")
+        if not parts:
+            raise StorageError(f"{uri}: no Parquet file in this folder.")
+        return pa.concat_tables([read_table(part, columns, filters) for part in parts])
+    try:
+        return pq.read_table(path, columns=columns, filters=filters, filesystem=filesystem, partitioning=None)
+    except FileNotFoundError as error:
+        raise StorageError(f"{uri}: no such file.") from error
+
+
+def delete(uri: str) -> None:
+    """Remove the file or folder at `uri`, if there is one."""
+    filesystem, path = resolve(uri)
+    kind = filesystem.get_file_info(path).type
+    if kind == fs.FileType.Directory:
+        filesystem.delete_dir(path)
+    elif kind == fs.FileType.File:
+        filesystem.delete_file(path)
+
+
+def local_path(uri: str) -> Path:
+    """The path of `uri` on this machine, for libraries that know only paths (weights, Hugging Face folders, SQLite).
+
+    Raises:
+        StorageError: `uri` is not on a mounted file system.
+    """
+    filesystem, path = resolve(uri)
+    if not isinstance(filesystem, fs.LocalFileSystem):
+        raise StorageError(f"{uri}: models and tracking need a mounted file system (a local or shared folder) in this version.")
+    return Path(os.fspath(path))

@@ -1,0 +1,196 @@
+"""Every name the system uses for electrodes, waveforms, findings, bands, stages and samples. Nothing else spells them."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+SFREQ_HZ = 200
+"""Sampling rate of every segment after `cg_data.signal`, in hertz."""
+SEGMENT_S = 10
+"""Length of a segment (one page), in seconds."""
+SEGMENT_SAMPLES = SFREQ_HZ * SEGMENT_S
+UV_PER_STEP = 0.1
+"""Microvolts per int16 step in a segment."""
+
+CHANNELS: tuple[str, ...] = (
+    "Fp1", "Fp2", "F7", "F3", "Fz", "F4", "F8", "T3", "C3", "Cz", "C4", "T4", "T5", "P3", "Pz", "P4", "T6", "O1", "O2",
+)  # fmt: skip
+"""The nineteen electrodes of the international 10-20 system (Jasper 1958), in page order from the top row down."""
+N_CHANNELS = len(CHANNELS)
+CHANNEL_INDEX: dict[str, int] = {name: i for i, name in enumerate(CHANNELS)}
+CHANNEL_SYNONYMS: dict[str, str] = {"T7": "T3", "T8": "T4", "P7": "T5", "P8": "T6"}
+"""10-10 names (ACNS 2006) of four 10-20 electrodes."""
+
+POSITIONS_XY: dict[str, tuple[float, float]] = {
+    "Fp1": (-0.31, 0.95), "Fp2": (0.31, 0.95), "F7": (-0.81, 0.59), "F3": (-0.40, 0.51), "Fz": (0.0, 0.50),
+    "F4": (0.40, 0.51), "F8": (0.81, 0.59), "T3": (-1.0, 0.0), "C3": (-0.50, 0.0), "Cz": (0.0, 0.0), "C4": (0.50, 0.0),
+    "T4": (1.0, 0.0), "T5": (-0.81, -0.59), "P3": (-0.40, -0.51), "Pz": (0.0, -0.50), "P4": (0.40, -0.51),
+    "T6": (0.81, -0.59), "O1": (-0.31, -0.95), "O2": (0.31, -0.95),
+}  # fmt: skip
+"""Schematic positions on the unit disc seen from above: x to the right ear, y to the nose."""
+
+
+class Waveform(StrEnum):
+    """The nine classes of the detector (CerebraGloss, ICLR 2026), in the order of its class indices."""
+
+    SPIKE = "spike"
+    SHARP_WAVE = "sharp_wave"
+    SPIKE_AND_SLOW_WAVE = "spike_or_sharp_and_slow_wave"
+    K_COMPLEX = "k_complex"
+    SLEEP_SPINDLE = "sleep_spindle"
+    HIGH_FREQUENCY_NOISE = "high_frequency_noise"
+    POSITIVE_SHARP_TRANSIENT = "positive_sharp_transient"
+    POSITIVE_SQUARE_WAVE = "positive_square_wave"
+    NEGATIVE_SQUARE_WAVE = "negative_square_wave"
+
+
+WAVEFORMS: tuple[Waveform, ...] = tuple(Waveform)
+WAVEFORM_INDEX: dict[Waveform, int] = {w: i for i, w in enumerate(WAVEFORMS)}
+EPILEPTIFORM: frozenset[Waveform] = frozenset({Waveform.SPIKE, Waveform.SHARP_WAVE, Waveform.SPIKE_AND_SLOW_WAVE})
+
+
+class Family(StrEnum):
+    BACKGROUND = "background"
+    ARTEFACT = "artefact"
+    SLEEP = "sleep"
+    EPILEPTIFORM = "epileptiform"
+
+
+class FindingKind(StrEnum):
+    """Seventeen kinds of finding in four families; `FAMILY_OF` gives the family."""
+
+    ALPHA_RHYTHM = "alpha_rhythm"
+    BETA_ACTIVITY = "beta_activity"
+    THETA_ACTIVITY = "theta_activity"
+    DELTA_ACTIVITY = "delta_activity"
+    ASYMMETRY = "asymmetry"
+    LOW_VOLTAGE = "low_voltage"
+    BLINK = "blink"
+    LATERAL_EYE_MOVEMENT = "lateral_eye_movement"
+    MUSCLE = "muscle"
+    ELECTRODE_FAULT = "electrode_fault"
+    FLAT_CHANNEL = "flat_channel"
+    MAINS = "mains"
+    SLEEP_SPINDLE = "sleep_spindle"
+    K_COMPLEX = "k_complex"
+    SPIKE = "spike"
+    SHARP_WAVE = "sharp_wave"
+    SPIKE_AND_SLOW_WAVE = "spike_or_sharp_and_slow_wave"
+
+
+_BACKGROUND = (
+    FindingKind.ALPHA_RHYTHM, FindingKind.BETA_ACTIVITY, FindingKind.THETA_ACTIVITY, FindingKind.DELTA_ACTIVITY,
+    FindingKind.ASYMMETRY, FindingKind.LOW_VOLTAGE,
+)  # fmt: skip
+_ARTEFACT = (
+    FindingKind.BLINK, FindingKind.LATERAL_EYE_MOVEMENT, FindingKind.MUSCLE, FindingKind.ELECTRODE_FAULT,
+    FindingKind.FLAT_CHANNEL, FindingKind.MAINS,
+)  # fmt: skip
+_SLEEP = (FindingKind.SLEEP_SPINDLE, FindingKind.K_COMPLEX)
+_EPILEPTIFORM = (FindingKind.SPIKE, FindingKind.SHARP_WAVE, FindingKind.SPIKE_AND_SLOW_WAVE)
+FAMILY_OF: dict[FindingKind, Family] = (
+    dict.fromkeys(_BACKGROUND, Family.BACKGROUND)
+    | dict.fromkeys(_ARTEFACT, Family.ARTEFACT)
+    | dict.fromkeys(_SLEEP, Family.SLEEP)
+    | dict.fromkeys(_EPILEPTIFORM, Family.EPILEPTIFORM)
+)
+FINDING_OF_WAVEFORM: dict[Waveform, FindingKind] = {
+    Waveform.SPIKE: FindingKind.SPIKE,
+    Waveform.SHARP_WAVE: FindingKind.SHARP_WAVE,
+    Waveform.SPIKE_AND_SLOW_WAVE: FindingKind.SPIKE_AND_SLOW_WAVE,
+    Waveform.K_COMPLEX: FindingKind.K_COMPLEX,
+    Waveform.SLEEP_SPINDLE: FindingKind.SLEEP_SPINDLE,
+    Waveform.HIGH_FREQUENCY_NOISE: FindingKind.MUSCLE,
+    Waveform.POSITIVE_SHARP_TRANSIENT: FindingKind.BLINK,
+    Waveform.POSITIVE_SQUARE_WAVE: FindingKind.LATERAL_EYE_MOVEMENT,
+    Waveform.NEGATIVE_SQUARE_WAVE: FindingKind.LATERAL_EYE_MOVEMENT,
+}
+
+
+class Band(StrEnum):
+    DELTA = "delta"
+    THETA = "theta"
+    ALPHA = "alpha"
+    BETA = "beta"
+
+
+BAND_EDGES_HZ: dict[Band, tuple[float, float]] = {
+    Band.DELTA: (0.5, 4.0),
+    Band.THETA: (4.0, 8.0),
+    Band.ALPHA: (8.0, 13.0),
+    Band.BETA: (13.0, 30.0),
+}
+"""Half-open bands, in hertz (IFCN glossary, Kane et al. 2017)."""
+
+
+class Region(StrEnum):
+    FRONTAL = "frontal"
+    CENTRAL = "central"
+    TEMPORAL = "temporal"
+    POSTERIOR = "posterior"
+
+
+REGION_CHANNELS: dict[Region, tuple[str, ...]] = {
+    Region.FRONTAL: ("Fp1", "Fp2", "F7", "F3", "Fz", "F4", "F8"),
+    Region.CENTRAL: ("C3", "Cz", "C4"),
+    Region.TEMPORAL: ("T3", "T4", "T5", "T6"),
+    Region.POSTERIOR: ("P3", "Pz", "P4", "O1", "O2"),
+}
+LEFT_CHANNELS: frozenset[str] = frozenset({"Fp1", "F7", "F3", "T3", "C3", "T5", "P3", "O1"})
+RIGHT_CHANNELS: frozenset[str] = frozenset({"Fp2", "F8", "F4", "T4", "C4", "T6", "P4", "O2"})
+
+
+class Stage(StrEnum):
+    """Sleep stages (AASM); wake is split by the eyes, for that is what a page of routine EEG shows."""
+
+    WAKE = "wake"
+    N1 = "n1"
+    N2 = "n2"
+    N3 = "n3"
+    REM = "rem"
+    UNKNOWN = "unknown"
+
+
+class Eyes(StrEnum):
+    OPEN = "open"
+    CLOSED = "closed"
+    UNKNOWN = "unknown"
+
+
+class LabelKind(StrEnum):
+    """What a reference label of a recording marks."""
+
+    WAVEFORM = "waveform"
+    STAGE = "stage"
+    EYES = "eyes"
+    SEIZURE = "seizure"
+    ARTEFACT = "artefact"
+
+
+class EventSource(StrEnum):
+    DETECTOR = "detector"
+    RULE = "rule"
+    READER = "reader"
+
+
+class Split(StrEnum):
+    TRAIN = "train"
+    VALIDATION = "validation"
+    TEST = "test"
+
+
+class SampleKind(StrEnum):
+    CAPTION = "caption"
+    MCQ = "mcq"
+    BINARY = "binary"
+    DESCRIPTION = "description"
+    COMPLEX_MCQ = "complex_mcq"
+    CONVERSATION = "conversation"
+    OPEN = "open"
+    GENERAL = "general"
+
+
+class SampleSource(StrEnum):
+    RULE = "rule"
+    LLM = "llm"
+    GENERAL = "general"

@@ -1,0 +1,116 @@
+"""Typed recipes of everything that is trained: the detector, the tiny model's base, stage 1 and stage 2."""
+
+from __future__ import annotations
+
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from cg_data.settings import PageSettings, Settings
+from cg_data.vocabulary import SampleKind
+
+Module = Literal["vision", "projector", "language"]
+
+
+class ComputeSettings(Settings):
+    """What Ray Train gives to each worker."""
+
+    workers: int = Field(default=1, ge=1)
+    gpu: bool = False
+    cpus_per_worker: float = Field(default=1.0, gt=0)
+    threads_per_worker: int = Field(default=1, ge=1, description="intra-op threads of torch; one keeps CPU runs bit-repeatable")
+    max_failures: int = Field(default=2, ge=0, description="restarts of the worker group after a lost worker")
+
+
+class DetectorRecipe(Settings):
+    """Training of the waveform detector: an Ultralytics network on an anisotropic one-channel page, augmented as signal, never as picture."""
+
+    architecture: str = Field(
+        default="yolov8", description="Ultralytics model YAML without size letter, for example yolov8, yolo11, yolo26"
+    )
+    depth_multiple: float = Field(default=0.33, gt=0)
+    width_multiple: float = Field(default=0.125, gt=0)
+    max_channels: int = Field(default=1024, gt=0)
+    page: PageSettings = PageSettings(pixels_per_row=16, pixels_per_second=128, microvolts_per_row=100.0, subcolumns=2, multiple_of=32)
+    min_box_s: float = Field(default=0.15, ge=0, description="boxes of spikes and sharp waves are widened to this")
+    epochs: int = Field(default=4, ge=1)
+    batch: int = Field(default=8, ge=1, description="pages per step over all workers")
+    learning_rate: float = Field(default=3e-3, gt=0)
+    weight_decay: float = Field(default=5e-4, ge=0)
+    warmup_fraction: float = Field(default=0.05, ge=0, le=1)
+    ema_decay: float = Field(default=0.99, ge=0, lt=1)
+    gain_log2: float = Field(default=0.5, ge=0, description="signals are scaled by 2^U(-g, g)")
+    score_floor: float = Field(default=0.05, gt=0, lt=1, description="events below this score are not stored")
+    nms_iou: float = Field(
+        default=0.5,
+        gt=0,
+        lt=1,
+        description="temporal overlap above which the weaker of two events of a class and row goes",
+    )
+    seed: int = 3
+    compute: ComputeSettings = ComputeSettings()
+
+
+class TinyModel(Settings):
+    """A Qwen2.5-VL of the real architecture built from configuration, with a tokenizer trained on the corpus text."""
+
+    vision_depth: int = 4
+    vision_hidden: int = 128
+    vision_heads: int = 4
+    vision_intermediate: int = 256
+    text_layers: int = 2
+    text_hidden: int = 128
+    text_heads: int = 4
+    text_kv_heads: int = 2
+    text_intermediate: int = 384
+    vocabulary: int = 1200
+    initializer_range: float = 0.06
+    seed: int = 5
+
+
+class LoraSettings(Settings):
+    """Low-rank adapters on the language model's projections (peft)."""
+
+    rank: int = Field(default=16, ge=1)
+    alpha: int = Field(default=32, ge=1)
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+
+
+class StageRecipe(Settings):
+    """One fine-tuning stage. "Stage" is the paper's; DeepSpeed's is `zero_stage`."""
+
+    mixture: dict[SampleKind, float] = Field(description="relative share of each kind of sample")
+    steps: int | None = Field(default=None, ge=1, description="optimiser steps; or give `epochs`")
+    epochs: float | None = Field(default=None, gt=0, description="passes over the mixture, fractions allowed")
+    global_batch: int = Field(default=256, ge=1)
+    micro_batch: int = Field(default=4, ge=1, description="samples per worker and forward pass")
+    learning_rate: float = Field(default=1e-5, gt=0)
+    weight_decay: float = Field(default=0.0, ge=0)
+    warmup_fraction: float = Field(default=0.1, ge=0, le=1)
+    gradient_clip: float = Field(default=1.0, gt=0)
+    gain_log2: float = Field(default=0.0, ge=0, description="signals are scaled by 2^U(-g, g) before they are drawn")
+    trainable: tuple[Module, ...]
+    lora: LoraSettings | None = None
+    max_tokens: int = Field(default=2048, ge=64, description="longer samples are refused by name, never truncated")
+    checkpoint_every: int = Field(default=100, ge=1, description="optimiser steps between checkpoints")
+    seed: int = 17
+
+    @model_validator(mode="after")
+    def _one_length(self) -> Self:
+        if (self.steps is None) == (self.epochs is None):
+            raise ValueError("give exactly one of steps and epochs")
+        return self
+
+
+class TrainSettings(Settings):
+    source: str = Field(default="tiny", description='"tiny", a local folder, or a Hugging Face id such as Qwen/Qwen2.5-VL-3B-Instruct')
+    tiny: TinyModel = TinyModel()
+    precision: Literal["float32", "bfloat16"] = "bfloat16"
+    attention: Literal["sdpa", "flash_attention_2", "eager"] = "sdpa"
+    zero_stage: Literal[0, 1, 2, 3] = 2
+    gradient_checkpointing: bool = False
+    compute: ComputeSettings = ComputeSettings()
+    detector: DetectorRecipe = DetectorRecipe()
+    base: StageRecipe | None = None
+    stage1: StageRecipe
+    stage2: StageRecipe
