@@ -1,4 +1,4 @@
-"""Products by URI through pyarrow.fs: a local path, ``file://``, ``s3://`` or ``gs://``. Writes are atomic: a reader sees all or nothing."""
+"""Products by URI through pyarrow.fs: a path, ``file://``, ``s3://``, ``gs://``. Writes are atomic: a reader sees all or nothing."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ class ComputeSettings(Settings):
 
 
 class DetectorRecipe(Settings):
-    """Training of the waveform detector: an Ultralytics network on an anisotropic one-channel page, augmented as signal, never as picture."""
+    """Training of the waveform detector: an Ultralytics network on an anisotropic grey page, augmented as signal, never as picture."""
 
     architecture: str = Field(
         default="yolov8", description="Ultralytics model YAML without size letter, for example yolov8, yolo11, yolo26"

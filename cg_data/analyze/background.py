@@ -1,0 +1,206 @@
+"""Background activity of a page: strongest band, dominant frequency and amplitude per region, and what follows from them.
+
+After CerebraGloss (ICLR 2026, section 3): the band with the highest power density, the peak within it, half of the peak-to-peak
+amplitude. Plain power density would always say delta, so power is compared with the page's own 1/f trend (Donoghue et al. 2020).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import numpy.typing as npt
+import scipy.fft
+
+from cg_data.analyze.layout import REGION_INDEX, names_of
+from cg_data.records import Finding, RegionRhythm, content_id
+from cg_data.vocabulary import (
+    BAND_EDGES_HZ,
+    CHANNELS,
+    LEFT_CHANNELS,
+    RIGHT_CHANNELS,
+    SEGMENT_S,
+    SFREQ_HZ,
+    Band,
+    FindingKind,
+    Region,
+)
+
+Floats = npt.NDArray[np.float64]
+Bools = npt.NDArray[np.bool_]
+
+WINDOW_S = 2
+"""Length of the spectral windows: half-hertz bins, nine windows on a page at half overlap."""
+FIT_HZ = (1.0, 30.0)
+"""Range of the aperiodic fit: above the high-pass of 0.5 Hz, below the muscle."""
+EXPONENT_RANGE = (0.5, 2.0)
+"""Bounds of the trend's exponent. Waking EEG lies between; a steeper spectrum (deep sleep, slowing) shall count as delta, a flatter one
+(muscle, fast activity) as beta, not as trend."""
+PEAK_FACTOR = 3.0
+"""A peak stands out where power is this many times the aperiodic fit (4.8 dB)."""
+LOW_VOLTAGE_UV = 20.0
+"""Low voltage: no region reaches this peak to peak (IFCN glossary, Kane et al. 2017; ACNS terminology 2021)."""
+ASYMMETRY_FRACTION = 0.5
+"""Marked asymmetry: the lower side has at most half of the higher side's amplitude (ACNS terminology 2021, referential montage)."""
+ASYMMETRY_HZ = (2.0, 20.0)
+"""Range in which sides are compared: clear of eye movements below and of muscle above."""
+
+_ACTIVITY = {Band.DELTA: FindingKind.DELTA_ACTIVITY, Band.THETA: FindingKind.THETA_ACTIVITY, Band.BETA: FindingKind.BETA_ACTIVITY}
+_FREQS_HZ: Floats = np.fft.rfftfreq(WINDOW_S * SFREQ_HZ, 1 / SFREQ_HZ)
+_FITTED: Bools = (_FREQS_HZ >= FIT_HZ[0]) & (_FREQS_HZ < FIT_HZ[1])
+_FIT_FREQS_HZ: Floats = _FREQS_HZ[_FITTED]
+_HANN: Floats = np.hanning(WINDOW_S * SFREQ_HZ + 1)[:-1]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Spectrum:
+    """Power of one page. `power_uv2_hz` is `(19, 401)`, the median over nine Hann windows of 2 s; `freqs_hz` is `(401,)`."""
+
+    freqs_hz: Floats
+    power_uv2_hz: Floats
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class RegionSpectrum:
+    """One region's power over its aperiodic fit, `ratio` `(58,)` at 1 to 29.5 Hz, and the rhythm read from it."""
+
+    rhythm: RegionRhythm
+    ratio: Floats
+    peak_ratio: float
+    rows: npt.NDArray[np.intp]
+
+
+def finding(segment_id: str, kind: FindingKind, channels: tuple[str, ...], value: float, threshold: float, unit: str,
+            *, onset_s: float = 0.0, duration_s: float = float(SEGMENT_S)) -> Finding:  # fmt: skip
+    """A `Finding` with its content id; value rounded to four decimals."""
+    content = (channels, round(onset_s, 4), round(duration_s, 4), round(value, 4), threshold, unit)
+    return Finding(
+        finding_id=content_id("finding", segment_id, kind, *content),
+        kind=kind,
+        channels=channels,
+        onset_s=content[1],
+        duration_s=content[2],
+        value=content[3],
+        threshold=threshold,
+        unit=unit,
+    )
+
+
+def spectrum_of(eeg_uv: npt.NDArray[np.float32]) -> Spectrum:
+    """Power spectral density of `(channels, samples)`, median over windows: a blink or a spindle of one second does not shift it."""
+    length = WINDOW_S * SFREQ_HZ
+    windows = np.lib.stride_tricks.sliding_window_view(eeg_uv, length, axis=1)[:, :: length // 2].astype(np.float64)
+    windows -= windows.mean(axis=2, keepdims=True)
+    power = np.abs(scipy.fft.rfft(windows * _HANN, axis=2)) ** 2 * (2 / (SFREQ_HZ * float(_HANN @ _HANN)))
+    return Spectrum(freqs_hz=_FREQS_HZ, power_uv2_hz=np.median(power, axis=1))
+
+
+def aperiodic_ratio(power_uv2_hz: Floats) -> Floats:
+    """Power `(401,)` over its fitted trend c f^-b, at the bins from 1 to 29.5 Hz: `(58,)`.
+
+    Least squares in log-log with weight 1/f (each octave counts the same), once over all bins and once without those that stand out.
+    """
+    x, y = np.log10(_FIT_FREQS_HZ), np.log10(np.maximum(power_uv2_hz[_FITTED], 1e-12))
+    weight = 1 / _FIT_FREQS_HZ
+    fit = np.zeros_like(y)
+    for _ in range(2):
+        centre_x, centre_y = np.average(x, weights=weight), np.average(y, weights=weight)
+        slope = (weight * (x - centre_x) * (y - centre_y)).sum() / (weight * (x - centre_x) ** 2).sum()
+        exponent = np.clip(-slope, *EXPONENT_RANGE)
+        fit = centre_y - exponent * (x - centre_x)
+        quiet = y - fit < 0.15
+        weight = quiet / _FIT_FREQS_HZ if quiet.sum() > len(y) / 3 else weight
+    ratio: Floats = 10 ** (y - fit)
+    return ratio
+
+
+def _peak(ratio: Floats, inside: Bools) -> tuple[float, float]:
+    """Frequency (Hz, refined by a parabola through log ratio) and height of the highest bin inside a band."""
+    at = int(np.flatnonzero(inside)[np.argmax(ratio[inside])])
+    if not 0 < at < len(ratio) - 1:
+        return float(_FIT_FREQS_HZ[at]), float(ratio[at])
+    left, middle, right = np.log(ratio[at - 1 : at + 2])
+    curve = left - 2 * middle + right
+    shift = 0.5 * (left - right) / curve if curve < 0 else 0.0
+    step = float(_FIT_FREQS_HZ[1] - _FIT_FREQS_HZ[0])
+    return float(_FIT_FREQS_HZ[at] + np.clip(shift, -0.5, 0.5) * step), float(ratio[at])
+
+
+def band_bins(band: Band) -> Bools:
+    """Which of the fitted bins lie in `band`."""
+    low, high = BAND_EDGES_HZ[band]
+    return (_FIT_FREQS_HZ >= low) & (_FIT_FREQS_HZ < high)
+
+
+def peak_to_peak_uv(eeg_uv: npt.NDArray[np.float32]) -> Floats:
+    """Typical peak-to-peak amplitude per channel: median over windows of one second, `(channels,)`."""
+    windows = eeg_uv.reshape(len(eeg_uv), -1, SFREQ_HZ)
+    typical: Floats = np.median(np.ptp(windows, axis=2), axis=1).astype(np.float64)
+    return typical
+
+
+def regions_of(spectrum: Spectrum, peak_to_peak: Floats, usable: Bools) -> tuple[RegionSpectrum, ...]:
+    """Rhythm of every region that has a usable channel; `usable` is `(19,)`."""
+    result = []
+    for region, rows in REGION_INDEX.items():
+        good = rows[usable[rows]]
+        if len(good) == 0:
+            continue
+        power = np.exp(np.log(np.maximum(spectrum.power_uv2_hz[good], 1e-12)).mean(axis=0))
+        ratio = aperiodic_ratio(power)
+        band = max(Band, key=lambda b: float(ratio[band_bins(b)].mean()))
+        hz, height = _peak(ratio, band_bins(band))
+        amplitude_uv = round(float(np.median(peak_to_peak[good])) / 2, 2)
+        rhythm = RegionRhythm(region=region, band=band, dominant_hz=round(hz, 2), amplitude_uv=amplitude_uv)
+        result.append(RegionSpectrum(rhythm=rhythm, ratio=ratio, peak_ratio=height, rows=good))
+    return tuple(result)
+
+
+def background_findings(segment_id: str, regions: tuple[RegionSpectrum, ...]) -> list[Finding]:
+    """Alpha rhythm, delta, theta and beta activity, low voltage."""
+    found = []
+    for region in regions:
+        rhythm = region.rhythm
+        if rhythm.region == Region.POSTERIOR:
+            _, height = _peak(region.ratio, band_bins(Band.ALPHA))
+            if height >= PEAK_FACTOR:
+                found.append(_relative(segment_id, FindingKind.ALPHA_RHYTHM, region, height))
+        if rhythm.band in _ACTIVITY and region.peak_ratio >= PEAK_FACTOR:
+            found.append(_relative(segment_id, _ACTIVITY[rhythm.band], region, region.peak_ratio))
+    highest_uv = max((2 * r.rhythm.amplitude_uv for r in regions), default=LOW_VOLTAGE_UV)
+    if highest_uv < LOW_VOLTAGE_UV:
+        where = names_of([int(row) for r in regions for row in r.rows])
+        found.append(finding(segment_id, FindingKind.LOW_VOLTAGE, where, highest_uv, LOW_VOLTAGE_UV, "uV peak to peak"))
+    return found
+
+
+def _relative(segment_id: str, kind: FindingKind, region: RegionSpectrum, height: float) -> Finding:
+    return finding(segment_id, kind, names_of(region.rows), height, PEAK_FACTOR, "times the aperiodic fit")
+
+
+def asymmetry_findings(segment_id: str, spectrum: Spectrum, usable: Bools) -> list[Finding]:
+    """Regions whose one side has at most half of the other's amplitude; `channels` names the lower side.
+
+    Amplitude is the root of the power from 2 to 20 Hz, averaged over the usable homologous pairs of the region.
+    """
+    inside = (spectrum.freqs_hz >= ASYMMETRY_HZ[0]) & (spectrum.freqs_hz < ASYMMETRY_HZ[1])
+    amplitude = np.sqrt(spectrum.power_uv2_hz[:, inside].sum(axis=1) / WINDOW_S)
+    found = []
+    for rows in REGION_INDEX.values():
+        left = [int(r) for r in rows if CHANNELS[r] in LEFT_CHANNELS]
+        right = [int(r) for r in rows if CHANNELS[r] in RIGHT_CHANNELS]
+        pairs = [(a, b) for a, b in zip(left, _homologues(left, right), strict=True) if usable[a] and usable[b]]
+        if not pairs:
+            continue
+        sides = [[a for a, _ in pairs], [b for _, b in pairs]]
+        low, high = sorted(sides, key=lambda side: float(amplitude[side].mean()))
+        deficit = 1 - float(amplitude[low].mean()) / max(float(amplitude[high].mean()), 1e-6)
+        if deficit >= ASYMMETRY_FRACTION:
+            found.append(finding(segment_id, FindingKind.ASYMMETRY, names_of(low), deficit, ASYMMETRY_FRACTION, "fraction of amplitude"))
+    return found
+
+
+def _homologues(left: list[int], right: list[int]) -> list[int]:
+    """The right-hand partner of every left electrode: odd number plus one (F7 and F8, O1 and O2)."""
+    by_name = {CHANNELS[row]: row for row in right}
+    return [by_name[f"{CHANNELS[row][:-1]}{int(CHANNELS[row][-1]) + 1}"] for row in left]

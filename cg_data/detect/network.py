@@ -1,0 +1,89 @@
+"""The network: an Ultralytics detection model built from its YAML for pages of one grey channel and nine classes.
+
+Ultralytics reads its environment when it is first imported; `quieten_ultralytics` must come before. It then makes no network look-up,
+installs nothing and keeps its settings file in a folder of this process that goes with it.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import yaml
+
+from cg_data.detect.spec import DetectorSpec
+from cg_data.errors import ConfigError
+from cg_data.vocabulary import WAVEFORMS
+
+
+def quieten_ultralytics() -> None:
+    """Set the environment that keeps Ultralytics off the network and out of the user's home. Call before the first import of it."""
+    os.environ.update(YOLO_OFFLINE="true", YOLO_AUTOINSTALL="false", YOLO_VERBOSE="false")
+    if "YOLO_CONFIG_DIR" not in os.environ:
+        folder = tempfile.mkdtemp(prefix="cg-ultralytics-")
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+        os.environ["YOLO_CONFIG_DIR"] = folder
+
+
+def build_network(spec: DetectorSpec) -> torch.nn.Module:
+    """An untrained network of `spec`; its weights come from torch's global generator, so seed that for a repeatable start.
+
+    In training it maps float32 `(n, 1, height, width)` to raw predictions, in evaluation to `(predictions, raw)`.
+
+    Raises:
+        ConfigError: no detection model of that name is installed.
+    """
+    quieten_ultralytics()
+    from ultralytics.nn.tasks import DetectionModel
+
+    # A single size, named "n" because Ultralytics tests size letters, carries our multiples.
+    config = _architecture(spec.architecture) | {
+        "scales": {"n": [spec.depth_multiple, spec.width_multiple, spec.max_channels]},
+        "scale": "n",
+    }
+    return DetectionModel(config, ch=1, nc=len(WAVEFORMS), verbose=False)
+
+
+def _architecture(name: str) -> dict[str, Any]:
+    import ultralytics
+
+    found = sorted((Path(ultralytics.__file__).parent / "cfg" / "models").rglob(f"{name}.yaml"))
+    config: dict[str, Any] = yaml.safe_load(found[0].read_text()) if found else {}
+    if not config or config["head"][-1][2] != "Detect":
+        raise ConfigError(f"train.detector.architecture: {name!r} is no Ultralytics detection model. Use yolov8, yolo11 or yolo26.")
+    return config
+
+
+def network_input(pages: npt.NDArray[np.uint8], device: torch.device | str) -> torch.Tensor:
+    """Pages `(n, height, width)` as float32 `(n, 1, height, width)`: ink is 1, paper 0, so that the padding of convolutions is paper."""
+    return 1.0 - torch.from_numpy(pages).to(device)[:, None].float() / 255.0
+
+
+def predictions_of(
+    output: torch.Tensor, score_floor: float
+) -> list[tuple[npt.NDArray[np.float32], npt.NDArray[np.int64], npt.NDArray[np.float32]]]:
+    """Boxes `(k, 4)` in pixels (left, top, right, bottom), classes `(k,)` and scores `(k,)` of each page, before any suppression.
+
+    `output` is the evaluated network's: `(n, 4 + classes, anchors)` with centre, width and height, or of an end-to-end head `(n, k, 6)`
+    with corners, score and class.
+    """
+    if output.shape[1] != 4 + len(WAVEFORMS):
+        pages = [page[page[:, 4] >= score_floor] for page in output.float().cpu()]
+        return [(p[:, :4].numpy(), p[:, 5].long().numpy(), p[:, 4].numpy()) for p in pages]
+    return [_dense_predictions(page, score_floor) for page in output.float().cpu()]
+
+
+def _dense_predictions(
+    page: torch.Tensor, score_floor: float
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64], npt.NDArray[np.float32]]:
+    classes, anchors = torch.nonzero(page[4:] >= score_floor, as_tuple=True)
+    centre, half = page[:2, anchors], page[2:4, anchors] / 2
+    corners = torch.cat([centre - half, centre + half]).T.contiguous()
+    return corners.numpy(), classes.numpy(), page[4 + classes, anchors].numpy()

@@ -1,0 +1,146 @@
+"""The page: nineteen traces of ten seconds as black ink on white, the only rasteriser of the project.
+
+Data steps, training, bench and service all draw with `render`, for a second renderer would be a second input distribution.
+
+* Rows are `CHANNELS` from the top down, the x axis is time; `pixels_per_row` pixels stand for `microvolts_per_row`.
+* Polarity is the clinical one, **negative up**: positive microvolts deflect downwards (IFCN convention).
+* Traces may cross rows, as on paper. Ink that would leave the nineteen rows is cut off; nothing is clamped to the edge.
+* A masked channel leaves its row empty.
+
+A trace is a piecewise linear curve drawn with a square pen of `pen_pixels`. In each of `subcolumns` slices of a pixel column the pen
+covers one vertical interval, from the lowest to the highest point of the curve under the pen, widened by half a pen. Adding the second
+difference of the interval's coverage at its two ends, for all traces, and summing once down the columns gives the exact area of ink in
+every pixel (Catmull 1978: analytic coverage; the sum over differences is the accumulation buffer of font rasterisers). The additions
+are of integers (1/64 pixel), so their order cannot change a picture and equal input gives equal bytes.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import os
+from pathlib import Path
+
+import numba
+import numpy as np
+import numpy.typing as npt
+
+from cg_data.settings import PageSettings
+from cg_data.vocabulary import N_CHANNELS, SEGMENT_S, SEGMENT_SAMPLES, SFREQ_HZ
+
+_STEPS = 64
+"""Vertical positions per pixel. Nineteen traces of eight sub-columns sum to 19 * 8 * 64 < 2**15, so int16 holds every sum."""
+
+# numba falls back to a cache in the user's home where it cannot write beside the package; then it rather compiles anew.
+_CACHE = bool(os.environ.get("NUMBA_CACHE_DIR")) or os.access(Path(__file__).parent, os.W_OK)
+
+
+def page_shape(page: PageSettings) -> tuple[int, int]:
+    """Height and width of the picture in pixels, both padded with white to multiples of `page.multiple_of`."""
+    return _padded(N_CHANNELS * page.pixels_per_row, page), _padded(SEGMENT_S * page.pixels_per_second, page)
+
+
+def row_centre_px(page: PageSettings, row: int) -> float:
+    """Height of the baseline of `row` (0 is the top channel) in pixels from the top edge of the picture."""
+    return (row + 0.5) * page.pixels_per_row
+
+
+def render(eeg_uv: npt.NDArray[np.float32], mask: npt.NDArray[np.bool_], page: PageSettings) -> npt.NDArray[np.uint8]:
+    """Draw one segment.
+
+    Args:
+        eeg_uv: `(19, 2000)` microvolts at 200 Hz, rows in the order of `CHANNELS`.
+        mask: `(19,)`, True where the electrode exists.
+        page: geometry of the page.
+
+    Returns:
+        uint8 `(height, width)` of `page_shape`: 255 is paper, 0 is ink.
+
+    Raises:
+        ValueError: wrong shapes, or a value that is not finite on a channel that exists.
+    """
+    return render_batch(eeg_uv[None], mask[None], page)[0]
+
+
+def render_batch(eeg_uv: npt.NDArray[np.float32], mask: npt.NDArray[np.bool_], page: PageSettings) -> npt.NDArray[np.uint8]:
+    """Draw `(n, 19, 2000)` microvolts with masks `(n, 19)` as uint8 `(n, height, width)`; page by page the same bytes as `render`."""
+    if eeg_uv.shape[1:] != (N_CHANNELS, SEGMENT_SAMPLES) or mask.shape != eeg_uv.shape[:2]:
+        raise ValueError(
+            f"a page needs signals (n, {N_CHANNELS}, {SEGMENT_SAMPLES}) and masks (n, {N_CHANNELS}), not {eeg_uv.shape}, {mask.shape}"
+        )
+    drawn = np.ascontiguousarray(mask, dtype=np.bool_)
+    if not np.isfinite(eeg_uv[drawn]).all():
+        raise ValueError("a page cannot show values that are not finite: mask the channel or repair the signal")
+    pages = np.full((len(eeg_uv), *page_shape(page)), 255, dtype=np.uint8)
+    centres = np.array([[row_centre_px(page, row)] for row in range(N_CHANNELS)])
+    slices = _slices(page)
+    for eeg, exists, picture in zip(eeg_uv, drawn, pages, strict=True):
+        curves = centres + eeg.astype(np.float64) * (page.pixels_per_row / page.microvolts_per_row)
+        _draw(curves, exists, N_CHANNELS * page.pixels_per_row, page.pen_pixels, page.subcolumns, slices, picture)
+    return pages
+
+
+def _padded(pixels: int, page: PageSettings) -> int:
+    return math.ceil(pixels / page.multiple_of) * page.multiple_of
+
+
+_Slices = tuple[npt.NDArray[np.int32], npt.NDArray[np.float64]]
+
+
+@functools.lru_cache(maxsize=8)
+def _slices(page: PageSettings) -> _Slices:
+    """Where the pen's left and right edge lie in every sub-column: the sample before each, `(columns, 2)`, and the fraction beyond it.
+
+    Sample i was taken at i/200 s; beyond its ends the curve is constant.
+    """
+    columns = SEGMENT_S * page.pixels_per_second * page.subcolumns
+    middle_px = (np.arange(columns) + 0.5) / page.subcolumns
+    edges_px = middle_px[:, None] + np.array([-0.5, 0.5]) * page.pen_pixels
+    position = np.clip(edges_px * (SFREQ_HZ / page.pixels_per_second), 0.0, SEGMENT_SAMPLES - 1.0)
+    before = np.minimum(position.astype(np.int32), SEGMENT_SAMPLES - 2)
+    return before, position - before
+
+
+@numba.njit(cache=_CACHE, nogil=True)
+def _draw(curves_px, mask, height, pen, subcolumns, slices, picture):  # type: ignore[no-untyped-def]
+    """Ink the curves, `(19, 2000)` heights in pixels, into the first `height` rows of `picture` (uint8, white)."""
+    width = len(slices[0]) // subcolumns
+    differences = np.zeros((height + 2, width), dtype=np.int16)
+    for row in range(len(mask)):
+        if mask[row]:
+            _add_curve(curves_px[row], height, 0.5 * pen, subcolumns, slices[0], slices[1], differences)
+    full = _STEPS * subcolumns
+    scale = np.float32(255.0 / full)
+    coverage = np.zeros(width, dtype=np.int16)
+    for y in range(height):
+        for x in range(width):
+            coverage[x] += differences[y, x]
+        for x in range(width):
+            picture[y, x] = np.uint8(np.int32(np.float32(255.5) - np.float32(min(coverage[x], full)) * scale))
+
+
+@numba.njit(cache=_CACHE, nogil=True)
+def _add_curve(curve_px, height, half_pen, subcolumns, before, fraction, differences):  # type: ignore[no-untyped-def]
+    """Add the second differences of one curve's coverage."""
+    column = 0
+    for x in range(differences.shape[1]):
+        for _ in range(subcolumns):
+            left, right = before[column, 0], before[column, 1]
+            entry = curve_px[left] + fraction[column, 0] * (curve_px[left + 1] - curve_px[left])
+            leave = curve_px[right] + fraction[column, 1] * (curve_px[right + 1] - curve_px[right])
+            top, bottom = min(entry, leave), max(entry, leave)
+            for sample in range(left + 1, right + 1):
+                top, bottom = min(top, curve_px[sample]), max(bottom, curve_px[sample])
+            if bottom + half_pen > 0.0 and top - half_pen < height:
+                _add_end(max(top - half_pen, 0.0), 1, x, differences)
+                _add_end(min(bottom + half_pen, float(height)), -1, x, differences)
+            column += 1
+
+
+@numba.njit(cache=_CACHE, nogil=True)
+def _add_end(y, sign, x, differences):  # type: ignore[no-untyped-def]
+    """Coverage begins (`sign` 1) or ends (-1) at the height `y` >= 0 of pixel column `x`."""
+    position = np.uint32(y * _STEPS + 0.5)
+    row, below = position // _STEPS, position % _STEPS
+    differences[row, x] += sign * (_STEPS - below)
+    differences[row + 1, x] += sign * below

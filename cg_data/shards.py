@@ -1,0 +1,30 @@
+"""Reading shards back as records, one Parquet file in memory at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from cg_data import storage
+from cg_data.records import Annotation, Sample, Segment, annotation_from_row, rows_of, sample_from_row, segment_from_row
+
+
+def read_segments(uri: str) -> Iterator[Segment]:
+    """Segments of one shard, or of a folder of shards in order of their names."""
+    for part in _parts(uri):
+        yield from map(segment_from_row, rows_of(storage.read_table(part)))
+
+
+def read_annotations(uri: str) -> Iterator[Annotation]:
+    """Annotations of one shard, or of a folder of shards in order of their names."""
+    for part in _parts(uri):
+        yield from map(annotation_from_row, rows_of(storage.read_table(part)))
+
+
+def read_samples(uri: str) -> Iterator[Sample]:
+    """Samples of one shard, or of a folder of shards in order of their names."""
+    for part in _parts(uri):
+        yield from map(sample_from_row, rows_of(storage.read_table(part)))
+
+
+def _parts(uri: str) -> list[str]:
+    return [uri] if uri.endswith(".parquet") else storage.list_files(uri, ".parquet")

@@ -1,0 +1,141 @@
+"""The one configuration tree: a preset in YAML, `--set a.b=c` on top, validated into frozen values."""
+
+from __future__ import annotations
+
+import difflib
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, Field, ValidationError
+
+from cg_data.errors import ConfigError
+from cg_data.settings import DataSettings, Settings
+from cg_eval.settings import EvalSettings
+from cg_serve.settings import ServeSettings
+from cg_train.recipe import TrainSettings
+
+
+class TrackingSettings(Settings):
+    uri: str = Field(default="", description="MLflow tracking URI; empty means mlflow.db (SQLite) in the run folder")
+    experiment: str = "cerebragloss"
+    model_name: str = Field(default="cerebragloss", description="name in the model registry; its alias `champion` is what is served")
+
+
+class ClusterSettings(Settings):
+    address: str = Field(default="", description="Ray cluster to join (host:port or auto); empty: RAY_ADDRESS, else a local Ray")
+    local_cpus: int | None = Field(default=None, ge=1, description="logical CPUs of a local Ray; null means what the machine has")
+    object_store_mib: int = Field(default=512, ge=80, description="object store of a local Ray")
+
+
+class RunConfig(Settings):
+    """Everything that decides what a run makes."""
+
+    preset: str = ""
+    edf: str | None = Field(default=None, description="folder of EDF files that the data steps and the service work on")
+    data: DataSettings = DataSettings()
+    train: TrainSettings
+    evaluate: EvalSettings = EvalSettings()
+    serve: ServeSettings = ServeSettings()
+    tracking: TrackingSettings = TrackingSettings()
+    cluster: ClusterSettings = ClusterSettings()
+
+
+def preset_names() -> list[str]:
+    return sorted(Path(p.name).stem for p in resources.files("cluster").joinpath("presets").iterdir() if p.name.endswith(".yaml"))
+
+
+def read_preset(name: str) -> dict[str, Any]:
+    """The preset `name`, or the YAML file of that path.
+
+    Raises:
+        ConfigError: there is no such preset, or the file is not a mapping.
+    """
+    if name.endswith((".yaml", ".yml")):
+        path = Path(name)
+        if not path.is_file():
+            raise ConfigError(f"--preset {name}: no such file.")
+        text = path.read_text()
+    elif name in preset_names():
+        text = resources.files("cluster").joinpath("presets", f"{name}.yaml").read_text()
+    else:
+        raise ConfigError(f"unknown preset {name!r}{_nearest(name, preset_names())} Known presets: {', '.join(preset_names())}.")
+    return {"preset": Path(name).stem, **_mapping(text, name)}
+
+
+def _mapping(text: str, name: str) -> dict[str, Any]:
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{name}: not valid YAML ({' '.join(str(error).split())}).") from error
+    if not isinstance(value, dict):
+        raise ConfigError(f"{name}: a configuration is a mapping of keys to values.")
+    return value
+
+
+def apply_override(tree: dict[str, Any], override: str) -> None:
+    """Set one `a.b=c` in `tree`; the value is read as YAML.
+
+    Raises:
+        ConfigError: there is no ``=``, or the path runs through a plain value.
+    """
+    path, equals, text = override.partition("=")
+    if not equals or not path:
+        raise ConfigError(f"--set {override}: write it as key.subkey=value, for example data.synthetic.subjects=12.")
+    node = tree
+    *parents, leaf = path.split(".")
+    for key in parents:
+        node = node.setdefault(key, {}) if isinstance(node.get(key, {}), dict) else _no_subkeys(override, key)
+    node[leaf] = yaml.safe_load(text)
+
+
+def _no_subkeys(override: str, key: str) -> dict[str, Any]:
+    raise ConfigError(f"--set {override}: {key} is a plain value and has no subkeys.")
+
+
+def resolve_config(tree: dict[str, Any], overrides: list[str]) -> RunConfig:
+    """Validate a preset or stored configuration with overrides.
+
+    Raises:
+        ConfigError: an unknown key (with the nearest known one) or a value out of range.
+    """
+    for override in overrides:
+        apply_override(tree, override)
+    try:
+        return RunConfig.model_validate(tree)
+    except ValidationError as error:
+        raise ConfigError(_sentence(error)) from None
+
+
+def _sentence(error: ValidationError) -> str:
+    first, *rest = error.errors()
+    loc = [str(part) for part in first["loc"]]
+    path = ".".join(loc)
+    more = f" ({len(rest)} more such problem{'s' if len(rest) > 1 else ''}.)" if rest else ""
+    if first["type"] == "extra_forbidden":
+        return f"configuration: unknown key {path}{_nearest(loc[-1], _known_keys(loc[:-1]))}{more}"
+    return f"configuration: {path} = {first.get('input')!r}: {first['msg']}.{more}"
+
+
+def _known_keys(loc: list[str]) -> list[str]:
+    model: Any = RunConfig
+    for part in loc:
+        field = model.model_fields.get(part) if isinstance(model, type) and issubclass(model, BaseModel) else None
+        model = _model_in(field.annotation) if field is not None else None
+    return list(model.model_fields) if isinstance(model, type) and issubclass(model, BaseModel) else []
+
+
+def _model_in(annotation: Any) -> Any:
+    """The settings class in an annotation such as ``StageRecipe | None``."""
+    return next((a for a in getattr(annotation, "__args__", (annotation,)) if isinstance(a, type) and issubclass(a, BaseModel)), None)
+
+
+def _nearest(name: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(name, known, n=1)
+    return f": did you mean {close[0]}?" if close else "."
+
+
+def to_yaml(config: RunConfig) -> str:
+    """The resolved configuration as YAML, every default written out."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)

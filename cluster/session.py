@@ -1,0 +1,118 @@
+"""Ray for the length of one command: joins the cluster that is named, or starts a private local one with a token of its own."""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import shutil
+import socket
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from cg_data.errors import ClusterError
+from cluster.config import ClusterSettings
+
+_QUIET = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_worker_niceness": "0",
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
+    "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "DO_NOT_TRACK": "true",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "YOLO_OFFLINE": "true",
+    "YOLO_AUTOINSTALL": "false",
+    "YOLO_VERBOSE": "false",
+}
+"""No telemetry, no chatter, no lowered priority of workers; read by the libraries when they are imported, so set before."""
+
+
+def prepare_environment(*, verbose: bool) -> None:
+    """Set what the libraries read at import; a user's own value stands."""
+    for name, value in _QUIET.items():
+        os.environ.setdefault(name, value)
+    if not verbose:
+        os.environ.setdefault("PYTHONWARNINGS", "ignore")
+        os.environ.setdefault("RAY_LOG_TO_STDERR", "0")
+
+
+@contextmanager
+def ray_session(settings: ClusterSettings, *, verbose: bool) -> Iterator[None]:
+    """A Ray driver connection.
+
+    Raises:
+        ClusterError: the named cluster does not answer or refuses the token.
+    """
+    prepare_environment(verbose=verbose)
+    address = settings.address or os.environ.get("RAY_ADDRESS", "")
+    if address:
+        check_address(address)
+    import ray
+
+    temporary = None if address else tempfile.mkdtemp(prefix="cg-ray-")
+    try:
+        ray.init(**(_joined(address) if address else _local(settings, str(temporary))), **_logging(verbose))
+        _quieten_data(verbose)
+        yield
+    except ConnectionError as error:
+        raise ClusterError(f"Ray cluster {address or 'local'}: no connection ({' '.join(str(error).split())[:200]}).") from error
+    finally:
+        ray.shutdown()
+        if temporary:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+def check_address(address: str) -> None:
+    """Ask whether anybody answers at `address` before Ray waits for it.
+
+    Raises:
+        ClusterError: nobody answers, or the address is not one that a driver can join.
+    """
+    if address.startswith("ray://"):
+        raise ClusterError(f"{address}: run this on the cluster itself, as `ray job submit -- cg ...`, not through Ray Client.")
+    host, _, port = address.rpartition(":")
+    if not port.isdigit():
+        if address in ("auto", "local"):
+            return
+        raise ClusterError(f"Ray cluster {address!r}: not an address. Write host:port, for example 10.0.0.5:6379, or auto.")
+    try:
+        socket.create_connection((host, int(port)), timeout=5).close()
+    except OSError as error:
+        raise ClusterError(
+            f"Ray cluster {address}: nobody answers ({error}). Is the head node running, and is RAY_ADDRESS right?"
+        ) from error
+
+
+def _joined(address: str) -> dict[str, Any]:
+    return {"address": address}
+
+
+def _local(settings: ClusterSettings, temporary: str) -> dict[str, Any]:
+    os.environ["RAY_AUTH_MODE"] = "token"
+    os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
+    return {
+        "address": "local",
+        "num_cpus": settings.local_cpus,
+        "object_store_memory": settings.object_store_mib * 2**20,
+        "include_dashboard": False,
+        "_temp_dir": temporary,
+    }
+
+
+def _logging(verbose: bool) -> dict[str, Any]:
+    return {"log_to_driver": verbose, "logging_level": logging.INFO if verbose else logging.ERROR, "configure_logging": True}
+
+
+def _quieten_data(verbose: bool) -> None:
+    import ray.data
+
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = verbose
+    context.print_on_execution_start = False
+    if not verbose:
+        logging.getLogger("ray.data").setLevel(logging.ERROR)
