@@ -103,10 +103,15 @@ def read_json(uri: str) -> Any:
     return json.loads(read_bytes(uri))
 
 
+_ROW_GROUP_BYTES = 4 << 20
+"""Decoded size of a row group: what a reader decodes to reach one row (training reads single samples in planned order)."""
+
+
 def write_table(uri: str, table: pa.Table) -> None:
     """Write one Parquet file (zstd), atomically."""
     sink = pa.BufferOutputStream()
-    pq.write_table(table, sink, compression="zstd", compression_level=1)
+    group_rows = max(1, table.num_rows * _ROW_GROUP_BYTES // max(1, table.nbytes))
+    pq.write_table(table, sink, row_group_size=group_rows, compression="zstd", compression_level=1)
     write_bytes(uri, sink.getvalue().to_pybytes())
 
 

@@ -8,9 +8,13 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
+
+from cg_eval.settings import EvalSettings
 
 Floats = npt.NDArray[np.float64]
 
@@ -91,21 +95,31 @@ def balanced_accuracy(subjects: Sequence[str], truths: Sequence[str], correct: F
     return interval(float((hits.sum(0) / counts.sum(0)).mean()), resampled, len(names))
 
 
-def expected_calibration_error(probabilities: Floats, correct: Floats, bins: int = 10) -> float:
-    """Mean distance between confidence and accuracy over equally wide bins (Naeini et al. 2015), each weighted by its items."""
-    return sum(b["n"] * abs(b["confidence"] - b["accuracy"]) for b in reliability(probabilities, correct, bins)) / len(correct)
+CALIBRATION_BINS = 10
 
 
-def reliability(probabilities: Floats, correct: Floats, bins: int = 10) -> list[dict[str, float]]:
-    """Mean probability and accuracy of the items in each equally wide bin that holds any."""
-    which = np.minimum((np.asarray(probabilities) * bins).astype(int), bins - 1)
-    rows = []
-    for b in np.unique(which):
-        inside = which == b
-        rows.append(
-            {"n": float(inside.sum()), "confidence": float(probabilities[inside].mean()), "accuracy": float(correct[inside].mean())}
-        )
-    return rows
+def expected_calibration_error(probabilities: Floats, correct: Floats, weights: Floats | None = None) -> float:
+    """Mean distance between confidence and accuracy over ten equally wide bins, each weighted by its items (Naeini et al. 2015).
+
+    `weights` counts every item that many times; None means once.
+    """
+    bins = _bins(probabilities)
+    counted = np.ones(len(bins)) if weights is None else weights
+    gaps = np.bincount(bins, weights=counted * (probabilities - correct), minlength=CALIBRATION_BINS)
+    return float(np.abs(gaps).sum() / counted.sum())
+
+
+def reliability(probabilities: Floats, correct: Floats) -> list[dict[str, float]]:
+    """Number, mean probability and accuracy of the items in each of ten equally wide bins that holds any."""
+    bins = _bins(probabilities)
+    return [
+        {"n": int((bins == b).sum()), "confidence": float(probabilities[bins == b].mean()), "accuracy": float(correct[bins == b].mean())}
+        for b in np.unique(bins)
+    ]
+
+
+def _bins(probabilities: Floats) -> npt.NDArray[np.int64]:
+    return np.minimum((probabilities * CALIBRATION_BINS).astype(np.int64), CALIBRATION_BINS - 1)
 
 
 def rouge(truth: str, answer: str) -> tuple[float, float]:
@@ -160,3 +174,114 @@ def _counted(true_pages: int, found_pages: int, both: int) -> Agreement:
         precision=both / found_pages if found_pages else None,
         recall=both / true_pages if true_pages else None,
     )
+
+
+_QUESTIONS: tuple[tuple[str, str, str, str, bool], ...] = (
+    ("binary", "correct", "yes/no questions", "majority answer", True),
+    ("open", "correct", "open questions", "majority answer", True),
+    ("open", "option_correct", "open questions, most likely of the topic's answers", "majority answer", False),
+    ("mcq", "option_correct", "multiple choice, most likely option", "chance", True),
+    ("mcq", "option_correct", "multiple choice, most likely option", "majority answer", False),
+    ("mcq", "option_correct_per_token", "multiple choice, most likely option per token", "chance", False),
+    ("mcq", "letter_correct", "multiple choice, most likely letter", "chance", False),
+    ("mcq", "correct", "multiple choice, generated letter", "chance", False),
+)
+"""Kind, column of the score table, name, baseline, and whether it is one of the stated figures.
+
+Stated for multiple choice is the likelihood of whole options: a model that says every answer word by word has no use for their length."""
+
+
+def summarise(table: pa.Table, detector: Mapping[str, Any] | None, settings: EvalSettings) -> dict[str, Any]:
+    """All figures of the bench as plain values for ``metrics.json``.
+
+    Args:
+        table: marked answers, of `cg_eval.bench.SCORE_SCHEMA`.
+        detector: figures of the detector on the same pages, passed through.
+        settings: resamples and seed of the intervals.
+    """
+    rows = table.to_pylist()
+    of_kind = {kind: [r for r in rows if r["kind"] == kind] for kind in ("binary", "open", "mcq", "description")}
+    asked = [r for r in rows if r["kind"] != "description"]
+    return {
+        "subjects": len({r["subject"] for r in rows}),
+        "segments": len({r["segment_id"] for r in rows}),
+        "asked": len(asked),
+        "unparsed": sum(not r["parsed"] for r in asked),
+        "scores": [_compared(of_kind[k], c, n, b, settings) | {"kind": k, "stated": s} for k, c, n, b, s in _QUESTIONS if of_kind[k]],
+        "balanced_accuracy": _balanced_figure(of_kind["binary"], settings),
+        "topics": _topics(of_kind, settings),
+        "description": _description(of_kind["description"], settings),
+        "calibration": {k: _calibration(of_kind[k], settings) for k in ("binary", "open") if of_kind[k]},
+        "detector": detector,
+    }
+
+
+def _column(rows: Sequence[Mapping[str, Any]], name: str) -> Floats:
+    return np.array([float(row[name] or 0.0) for row in rows])
+
+
+def _subjects(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    return [row["subject"] for row in rows]
+
+
+def _figure(rows: Sequence[Mapping[str, Any]], scores: Floats, settings: EvalSettings) -> dict[str, Any]:
+    return dataclasses.asdict(mean(_subjects(rows), scores, resamples=settings.resamples, seed=settings.seed))
+
+
+def _compared(rows: Sequence[Mapping[str, Any]], column: str, name: str, baseline: str, settings: EvalSettings) -> dict[str, Any]:
+    """Accuracy of a column beside its baseline; "above" means that the whole interval of the paired difference is above nothing."""
+    scores, usual = _column(rows, column), _column(rows, "chance" if baseline == "chance" else "majority_correct")
+    difference = _figure(rows, scores - usual, settings)
+    return {
+        "name": name,
+        "column": column,
+        "n": len(rows),
+        "accuracy": _figure(rows, scores, settings),
+        "baseline_name": baseline,
+        "baseline": float(usual.mean()),
+        "difference": difference,
+        "above": difference["low"] is not None and difference["low"] > 0,
+    }
+
+
+def _balanced_figure(rows: Sequence[Mapping[str, Any]], settings: EvalSettings) -> dict[str, Any] | None:
+    if not rows:
+        return None
+    truths = [row["truth"].strip().casefold()[:2] for row in rows]
+    figure = balanced_accuracy(_subjects(rows), truths, _column(rows, "correct"), resamples=settings.resamples, seed=settings.seed)
+    return dataclasses.asdict(figure)
+
+
+_TOPIC_SCORES = (("binary", "yes/no", "correct"), ("open", "open", "correct"), ("mcq", "multiple choice", "option_correct"))
+
+
+def _topics(of_kind: Mapping[str, Sequence[Mapping[str, Any]]], settings: EvalSettings) -> list[dict[str, Any]]:
+    table = []
+    for kind, name, column in _TOPIC_SCORES:
+        for topic in sorted({row["topic"] for row in of_kind[kind]}):
+            rows = [row for row in of_kind[kind] if row["topic"] == topic]
+            usual = _column(rows, "chance" if kind == "mcq" else "majority_correct")
+            figure = _figure(rows, _column(rows, column), settings)
+            table.append(
+                {"kind": kind, "kind_name": name, "topic": topic, "n": len(rows), "accuracy": figure, "baseline": float(usual.mean())}
+            )
+    return table
+
+
+def _description(rows: Sequence[Mapping[str, Any]], settings: EvalSettings) -> dict[str, Any] | None:
+    if not rows:
+        return None
+    figures = {name: _figure(rows, _column(rows, name), settings) for name in ("rouge_1", "rouge_l")}
+    usual = {name: float(_column(rows, name).mean()) for name in ("majority_rouge_1", "majority_rouge_l")}
+    return {"n": len(rows), **figures, **usual}
+
+
+def _calibration(rows: Sequence[Mapping[str, Any]], settings: EvalSettings) -> dict[str, Any]:
+    probabilities, correct = _column(rows, "probability"), _column(rows, "correct")
+
+    def error(weights: Floats) -> float:
+        return expected_calibration_error(probabilities, correct, weights)
+
+    figure = by_subject(_subjects(rows), error, resamples=settings.resamples, seed=settings.seed)
+    names = {"binary": "yes/no", "open": "open"}
+    return {"name": names[rows[0]["kind"]], "ece": dataclasses.asdict(figure), "bins": reliability(probabilities, correct)}

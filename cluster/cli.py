@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from cg_data.errors import StorageError, UserError
-from cluster.config import RunConfig, read_preset, resolve_config
+from cluster.config import RunConfig, name_of, read_preset, resolve_config
 from cluster.display import Display
 from cluster.pipeline import run_steps
 from cluster.road import road_of, select
@@ -56,7 +56,7 @@ Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Show what Ray an
 
 def load(run: str | None, preset: str | None, edf: Path | None, sets: list[str] | None) -> tuple[RunConfig, RunFolder]:
     """The run folder and its configuration: the stored one, or the preset where one is named; `--edf` and `--set` on top."""
-    folder = RunFolder(uri=run or f"runs/{Path(preset or 'tiny').stem}")
+    folder = RunFolder(uri=run or f"runs/{name_of(preset or 'tiny')}")
     stored = folder.stored_config() if preset is None else None
     tree = stored if stored is not None else read_preset(preset or "tiny")
     if edf is not None:
@@ -159,15 +159,16 @@ def train_stage2(run: Run = None, preset: Preset = None, sets: Sets = None, verb
 @app.command("eval")
 def evaluate(run: Run = None, preset: Preset = None, sets: Sets = None, verbose: Verbose = False) -> None:
     """Ask the trained model about held-out subjects, score it with intervals and register the champion."""
-    execute(["bench", "champion"], run, preset, None, sets, verbose)
+    execute(["bench", "champion", "report", "edf-report"], run, preset, None, sets, verbose)
 
 
 @app.command("serve")
 def serve(run: Run = None, preset: Preset = None, sets: Sets = None, verbose: Verbose = False) -> None:
     """Serve the champion beside the detector over HTTP until interrupted (Ctrl-C)."""
-    from cluster.steps_serve import serve_forever
+    from cluster.steps_serve import check_servable, serve_forever
 
     config, folder = load(run, preset, None, sets)
+    check_servable(config, folder)
     prepare_environment(verbose=verbose)
     with ray_session(config.cluster, verbose=verbose):
         serve_forever(config, folder, Display())

@@ -61,7 +61,12 @@ def read_preset(name: str) -> dict[str, Any]:
         text = resources.files("cluster").joinpath("presets", f"{name}.yaml").read_text()
     else:
         raise ConfigError(f"unknown preset {name!r}{_nearest(name, preset_names())} Known presets: {', '.join(preset_names())}.")
-    return {"preset": Path(name).stem, **_mapping(text, name)}
+    return {"preset": name_of(name), **_mapping(text, name)}
+
+
+def name_of(preset: str) -> str:
+    """A preset's name: that of the file without its ending, where it is a file."""
+    return Path(preset).name.removesuffix(".yaml").removesuffix(".yml")
 
 
 def _mapping(text: str, name: str) -> dict[str, Any]:

@@ -91,9 +91,8 @@ def _check_needs(wanted: list[Step], finished: dict[str, FinishedStep]) -> None:
     for step in wanted:
         missing = [need for need in step.needs if need not in coming]
         if missing:
-            raise ConfigError(
-                f"{step.name} builds on {', '.join(missing)}, which is not there yet. Run {COMMANDS[missing[0]]} first, or `cg run`."
-            )
+            command = COMMANDS.get(missing[0], missing[0])
+            raise ConfigError(f"{step.name} builds on {', '.join(missing)}, which is not there yet. Run {command} first, or `cg run`.")
         coming.add(step.name)
 
 

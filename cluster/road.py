@@ -8,7 +8,7 @@ from cg_data.errors import ConfigError
 from cluster.config import RunConfig
 from cluster.pipeline import Step
 from cluster.steps_data import EDF, SYNTHETIC, corpus_step, data_steps
-from cluster.steps_eval import bench_step, champion_step
+from cluster.steps_eval import bench_step, champion_step, report_step
 from cluster.steps_serve import service_step
 from cluster.steps_train import base_step, detector_step, stage_step
 
@@ -31,6 +31,7 @@ def road_of(config: RunConfig) -> list[Step]:
         stage_step("stage2", after="stage1"),
         bench_step(),
         champion_step(),
+        report_step(EDF if config.edf else SYNTHETIC),
         service_step(EDF if config.edf else SYNTHETIC),
     ]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -32,7 +32,8 @@ class Detector:
         """`network` is of `build_network`, with its weights; it is fused in place for evaluation."""
         self.spec = spec
         self._device = device
-        self._network = network.to(device).eval().fuse(verbose=False)
+        fusible: Any = network.to(device).eval()
+        self._network = fusible.fuse(verbose=False)
 
     @classmethod
     def load(cls, folder_uri: str, device: str = "cpu") -> Self:
@@ -103,7 +104,7 @@ class Detector:
 
 
 def save_detector(network: torch.nn.Module, spec: DetectorSpec, folder_uri: str) -> DetectorSpec:
-    """Write ``weights.safetensors``, then ``detector.json``; gives back `spec` with the hash of the weights. `network` must not be fused."""
+    """Write ``weights.safetensors``, then ``detector.json``; gives back `spec` with the weights' hash. `network` is unfused."""
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
     weights = safetensors.torch.save(state)
     named = spec.model_copy(update={"weights_sha256": hashlib.sha256(weights).hexdigest()})

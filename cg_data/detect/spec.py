@@ -23,7 +23,7 @@ class DetectorSpec(Settings):
     min_box_s: float = Field(ge=0, description="spikes and sharp waves are marked at least this wide")
     nms_iou: float = Field(gt=0, lt=1, description="temporal overlap above which the weaker of two events of a class and row goes")
     score_floor: float = Field(gt=0, lt=1)
-    thresholds: dict[Waveform, float] = {}
+    thresholds: dict[Waveform, float] = Field(default_factory=dict)
     weights_sha256: str = ""
 
     @property

@@ -1,0 +1,163 @@
+"""From a segment and its events to the annotation: everything that is known of a page, in structure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+
+from cg_data.analyze.artefacts import artefacts_of
+from cg_data.analyze.background import (
+    Bools,
+    asymmetry_findings,
+    background_findings,
+    finding,
+    peak_to_peak_uv,
+    regions_of,
+    spectrum_of,
+    without_line,
+)
+from cg_data.analyze.cleaning import clean_events, drop_edge_remnants
+from cg_data.analyze.layout import in_page_order
+from cg_data.records import Annotation, Event, Finding, Label, RegionRhythm, RemovedEvent, Segment, content_id
+from cg_data.vocabulary import (
+    CHANNEL_INDEX,
+    CHANNELS,
+    FAMILY_OF,
+    FINDING_OF_WAVEFORM,
+    SEGMENT_S,
+    EventSource,
+    Eyes,
+    Family,
+    FindingKind,
+    LabelKind,
+    Stage,
+    Waveform,
+)
+
+ANALYSER_VERSION = "analyser-1"
+"""Goes up with any change of a threshold or rule in `cg_data.analyze`."""
+TRUTH_VERSION = "reference-labels"
+"""`detector_version` of an annotation whose events are reference labels."""
+
+
+def annotate(segment: Segment, events: tuple[Event, ...], *, detector_version: str) -> Annotation:
+    """Clean the detector's events and measure the rest; stage, eyes and seizure come from the segment's labels."""
+    kept, removed = clean_events(events, segment.mask)
+    return _assemble(segment, kept, removed, detector_version, labelled=[])
+
+
+def annotate_truth(segment: Segment) -> Annotation:
+    """The same analysers over the reference labels: waveforms become events of a reader with score 1.
+
+    A reader's marks are not second-guessed: only remnants at the page's edges are set aside. Labelled artefacts replace measured ones of
+    their kind.
+    """
+    marks = [label for label in segment.labels if label.kind == LabelKind.WAVEFORM and label.channel in CHANNEL_INDEX]
+    kept, removed = drop_edge_remnants([_event(segment.segment_id, label) for label in marks])
+    return _assemble(segment, tuple(kept), tuple(removed), TRUTH_VERSION, labelled=_labelled_artefacts(segment))
+
+
+def present_kinds(annotation: Annotation) -> frozenset[FindingKind]:
+    return frozenset(f.kind for f in annotation.findings)
+
+
+def has_finding(annotation: Annotation, kind: FindingKind) -> bool:
+    return kind in present_kinds(annotation)
+
+
+def _event(segment_id: str, label: Label) -> Event:
+    place = (label.name, label.channel, round(label.onset_s, 4), round(label.duration_s, 4))
+    return Event(
+        event_id=content_id("event", segment_id, EventSource.READER, *place),
+        waveform=Waveform(label.name),
+        channel=label.channel,
+        onset_s=label.onset_s,
+        duration_s=label.duration_s,
+        score=1.0,
+        probability=1.0,
+        source=EventSource.READER,
+    )
+
+
+def _labelled_artefacts(segment: Segment) -> list[Finding]:
+    """Reference labels of artefacts as findings, one for each label; a label without channel means the whole head."""
+    return [
+        finding(
+            segment.segment_id, FindingKind(label.name), (label.channel,) if label.channel else CHANNELS, 1.0, 0.0, "reference label",
+            onset_s=label.onset_s, duration_s=label.duration_s,
+        )  # fmt: skip
+        for label in segment.labels
+        if label.kind == LabelKind.ARTEFACT
+    ]
+
+
+def _assemble(
+    segment: Segment, events: tuple[Event, ...], removed: tuple[RemovedEvent, ...], detector_version: str, *, labelled: list[Finding]
+) -> Annotation:
+    background, measured = _measure(segment, events)
+    replaced = {f.kind for f in labelled}
+    findings = [*(f for f in measured if f.kind not in replaced), *labelled, *event_findings(segment.segment_id, events)]
+    order = {kind: i for i, kind in enumerate(FindingKind)}
+    return Annotation(
+        segment_id=segment.segment_id,
+        recording_id=segment.recording_id,
+        corpus=segment.corpus,
+        subject=segment.subject,
+        split=segment.split,
+        start_s=segment.start_s,
+        events=events,
+        removed=removed,
+        background=background,
+        findings=tuple(sorted(findings, key=lambda f: (order[f.kind], f.onset_s, f.finding_id))),
+        stage=Stage(covering_name(segment.labels, LabelKind.STAGE) or Stage.UNKNOWN),
+        eyes=Eyes(covering_name(segment.labels, LabelKind.EYES) or Eyes.UNKNOWN),
+        seizure=covering_name(segment.labels, LabelKind.SEIZURE) is not None,
+        detector_version=detector_version,
+        analyser_version=ANALYSER_VERSION,
+    )
+
+
+def _measure(segment: Segment, events: tuple[Event, ...]) -> tuple[tuple[RegionRhythm, ...], list[Finding]]:
+    eeg_uv = segment.eeg_uv
+    spectrum = spectrum_of(eeg_uv)
+    artefacts = artefacts_of(segment.segment_id, eeg_uv, segment.mask, spectrum)
+    if artefacts.line_hz is not None:
+        spectrum = without_line(spectrum, artefacts.line_hz)
+    usable = segment.mask & ~artefacts.unusable
+    regions = regions_of(spectrum, peak_to_peak_uv(eeg_uv), _clear_of_artefacts(events, artefacts.findings, usable))
+    findings = [*background_findings(segment.segment_id, regions), *asymmetry_findings(segment.segment_id, spectrum, usable)]
+    return tuple(region.rhythm for region in regions), [*findings, *artefacts.findings]
+
+
+def _clear_of_artefacts(events: tuple[Event, ...], findings: Iterable[Finding], usable: Bools) -> Bools:
+    """Usable channels without eye movements or muscle, unless that leaves none of them."""
+    disturbed = {e.channel for e in events if FAMILY_OF[FINDING_OF_WAVEFORM[e.waveform]] == Family.ARTEFACT}
+    disturbed |= {name for f in findings if f.kind == FindingKind.MUSCLE for name in f.channels}
+    clear: Bools = usable & np.array([name not in disturbed for name in CHANNELS])
+    return clear if clear.any() else usable
+
+
+def event_findings(segment_id: str, events: Iterable[Event]) -> list[Finding]:
+    """One finding for each kind among the events: all its channels, the span from first to last, the highest probability."""
+    by_kind: dict[FindingKind, list[Event]] = {}
+    for event in events:
+        by_kind.setdefault(FINDING_OF_WAVEFORM[event.waveform], []).append(event)
+    found = []
+    for kind, members in by_kind.items():
+        onset_s = min(e.onset_s for e in members)
+        end_s = max(e.onset_s + e.duration_s for e in members)
+        channels = in_page_order({e.channel for e in members})
+        value = max(e.probability for e in members)
+        found.append(finding(segment_id, kind, channels, value, 0.0, "probability", onset_s=onset_s, duration_s=end_s - onset_s))
+    return found
+
+
+def covering_name(labels: Iterable[Label], kind: LabelKind) -> str | None:
+    """The name of `kind` that covers more than half of the page, or None."""
+    covered_s: dict[str, float] = {}
+    for label in labels:
+        if label.kind == kind:
+            covered_s[label.name] = covered_s.get(label.name, 0.0) + label.duration_s
+    longest = max(covered_s, key=lambda name: covered_s[name], default=None)
+    return longest if longest is not None and covered_s[longest] > SEGMENT_S / 2 else None

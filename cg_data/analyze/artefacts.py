@@ -1,0 +1,210 @@
+"""Artefacts that can be measured on the signal: flat channels, electrode faults, muscle and electrical lines.
+
+Plain thresholds, each with its source; eye movements are left to the detector. Windows last one second, at half overlap.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import numpy.typing as npt
+import scipy.fft
+
+from cg_data.analyze.background import Bools, Floats, Spectrum, finding
+from cg_data.analyze.layout import NEIGHBOURS, names_of
+from cg_data.records import Finding
+from cg_data.vocabulary import CHANNELS, N_CHANNELS, SFREQ_HZ, FindingKind
+
+HOP_S = 0.5
+FLAT_STD_UV = 1.0
+"""A channel is flat while its detrended standard deviation stays below this. Even electrocerebral quiet recorded at high gain shows more
+than 2 uV peak to peak (ACNS guideline 6); the trend is what the high-pass filter leaves after a disconnection."""
+FLAT_MIN_S = 2.0
+FAULT_MIN_UV = 150.0
+"""Electrode fault: at least this high peak to peak, FAULT_FACTOR times its neighbours' median and correlated with none of them."""
+FAULT_FACTOR = 3.0
+FAULT_CORRELATION = 0.4
+"""PREP pipeline (Bigdely-Shamlo et al. 2015): a channel whose highest correlation with the others is below 0.4 is bad."""
+MUSCLE_HZ = (20.0, 70.0)
+"""Scalp EEG above 20 Hz is mostly muscle (Whitham et al. 2007)."""
+MUSCLE_FACTOR = 3.0
+MUSCLE_RANGE_UV = (10.0, 30.0)
+"""Muscle: RMS in `MUSCLE_HZ` above MUSCLE_FACTOR times the page's median (Brunner et al. 1996 take four times the local median power, that
+is twice the amplitude, on sleep EEG), but never for less than 10 uV and always for more than 30 uV."""
+LINE_MIN_HZ = 15.0
+LINE_FACTOR = 300.0
+"""An electrical line: one half-hertz bin this many times the median of its surroundings (2.5 to 5 Hz away), on half of the channels.
+The notch of `cg_data.signal` takes out the mains; what is found here is a residue, a harmonic or an alias."""
+
+_LENGTH = SFREQ_HZ
+_HANN: Floats = np.hanning(_LENGTH + 1)[:-1]
+_FREQS_HZ: Floats = np.fft.rfftfreq(_LENGTH, 1 / SFREQ_HZ)
+_HIGH: Bools = (_FREQS_HZ >= MUSCLE_HZ[0]) & (_FREQS_HZ < MUSCLE_HZ[1])
+_RAMP: Floats = np.linspace(-1, 1, _LENGTH) / np.linalg.norm(np.linspace(-1, 1, _LENGTH))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Artefacts:
+    """Findings of the page; `unusable` `(19,)` marks flat or faulty channels, `line_hz` an electrical line."""
+
+    findings: tuple[Finding, ...]
+    unusable: Bools
+    line_hz: float | None
+
+
+def artefacts_of(segment_id: str, eeg_uv: npt.NDArray[np.float32], mask: Bools, spectrum: Spectrum) -> Artefacts:
+    """Look for every measurable artefact on the channels that exist.
+
+    Args:
+        segment_id: enters the ids of the findings.
+        eeg_uv: `(19, 2000)` microvolts.
+        mask: `(19,)`, True where the electrode exists.
+        spectrum: of `eeg_uv`.
+    """
+    windows = np.lib.stride_tricks.sliding_window_view(eeg_uv, _LENGTH, axis=1)[:, :: int(HOP_S * SFREQ_HZ)].astype(np.float64)
+    windows -= windows.mean(axis=2, keepdims=True)
+    flat = _flat(windows) & mask[:, None]
+    fault = _fault(windows, mask & ~flat.all(axis=1)) & mask[:, None]
+    findings = [
+        *_flat_findings(segment_id, windows, flat),
+        *_fault_findings(segment_id, windows, fault),
+    ]
+    flat_rows = np.array([_longest_s(row) >= FLAT_MIN_S for row in flat])
+    unusable = ~mask | flat_rows | fault.any(axis=1)
+    line_hz = find_line_hz(spectrum, ~unusable)
+    if line_hz is not None:
+        findings.append(_line_finding(segment_id, spectrum, ~unusable, line_hz))
+    else:
+        findings += _muscle_findings(segment_id, windows, ~unusable)
+    return Artefacts(findings=tuple(findings), unusable=unusable & mask, line_hz=line_hz)
+
+
+def _runs(row: Bools) -> list[tuple[int, int]]:
+    """Stretches of True as (first, one past last)."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], row, [False]]).astype(np.int8)))
+    return [(int(a), int(b)) for a, b in edges.reshape(-1, 2)]
+
+
+def _seconds(run: tuple[int, int]) -> tuple[float, float]:
+    """Onset and duration of a run of windows."""
+    return run[0] * HOP_S, (run[1] - run[0] - 1) * HOP_S + 1.0
+
+
+def _longest_s(row: Bools) -> float:
+    return max((_seconds(run)[1] for run in _runs(row)), default=0.0)
+
+
+def _detrended_std_uv(windows: Floats) -> Floats:
+    trend = (windows @ _RAMP)[..., None] * _RAMP
+    std: Floats = (windows - trend).std(axis=2)
+    return std
+
+
+def _flat(windows: Floats) -> Bools:
+    flat: Bools = _detrended_std_uv(windows) < FLAT_STD_UV
+    return flat
+
+
+def _flat_findings(segment_id: str, windows: Floats, flat: Bools) -> list[Finding]:
+    found = []
+    for row in np.flatnonzero(flat.any(axis=1)):
+        for run in _runs(flat[row]):
+            onset_s, duration_s = _seconds(run)
+            if duration_s >= FLAT_MIN_S:
+                value = float(_detrended_std_uv(windows[row : row + 1, run[0] : run[1]]).max())
+                found.append(
+                    finding(
+                        segment_id, FindingKind.FLAT_CHANNEL, (CHANNELS[row],), value, FLAT_STD_UV, "uV standard deviation",
+                        onset_s=onset_s, duration_s=duration_s,
+                    )  # fmt: skip
+                )
+    return found
+
+
+def _neighbour_medians(values: Floats, good: Bools) -> Floats:
+    """Median over the good neighbours of every channel, `(19, windows)`; infinite where a channel has none."""
+    result = np.full_like(values, np.inf)
+    for row in range(N_CHANNELS):
+        near = NEIGHBOURS[row] & good
+        if near.any():
+            result[row] = np.median(values[near], axis=0)
+    return result
+
+
+def _fault(windows: Floats, good: Bools) -> Bools:
+    swing = np.ptp(windows, axis=2)
+    unit = windows / np.maximum(np.linalg.norm(windows, axis=2, keepdims=True), 1e-9)
+    unit = unit.transpose(1, 0, 2)
+    correlation = np.abs(unit @ unit.transpose(0, 2, 1)).transpose(1, 2, 0)
+    highest = np.where((NEIGHBOURS & good[None])[:, :, None], correlation, 0.0).max(axis=1)
+    around = np.maximum(_neighbour_medians(swing, good), 1e-9)
+    fault: Bools = (swing >= FAULT_MIN_UV) & (swing >= FAULT_FACTOR * around) & (highest < FAULT_CORRELATION)
+    return fault
+
+
+def _fault_findings(segment_id: str, windows: Floats, fault: Bools) -> list[Finding]:
+    found = []
+    for row in np.flatnonzero(fault.any(axis=1)):
+        runs = _runs(fault[row])
+        onset_s, duration_s = _seconds((runs[0][0], runs[-1][1]))
+        value = float(np.ptp(windows[row][fault[row]], axis=1).max())
+        found.append(
+            finding(
+                segment_id, FindingKind.ELECTRODE_FAULT, (CHANNELS[row],), value, FAULT_MIN_UV, "uV peak to peak",
+                onset_s=onset_s, duration_s=duration_s,
+            )  # fmt: skip
+        )
+    return found
+
+
+def muscle_uv(windows: Floats) -> Floats:
+    """RMS from 20 to 70 Hz of `(channels, windows, 200)` mean-free windows, by Parseval on Hann windows."""
+    power = np.abs(scipy.fft.rfft(windows * _HANN, axis=2)[:, :, _HIGH]) ** 2
+    rms: Floats = np.sqrt(2 * power.sum(axis=2) / (_LENGTH * float(_HANN @ _HANN)))
+    return rms
+
+
+def _muscle_findings(segment_id: str, windows: Floats, good: Bools) -> list[Finding]:
+    if not good.any():
+        return []
+    rms = muscle_uv(windows)
+    threshold = round(float(np.clip(MUSCLE_FACTOR * np.median(rms[good]), *MUSCLE_RANGE_UV)), 4)
+    above = (rms >= threshold) & good[:, None]
+    if not above.any():
+        return []
+    when = np.flatnonzero(above.any(axis=0))
+    onset_s, duration_s = _seconds((int(when[0]), int(when[-1]) + 1))
+    where = names_of(np.flatnonzero(above.any(axis=1)))
+    value = float(rms[above].max())
+    return [
+        finding(segment_id, FindingKind.MUSCLE, where, value, threshold, "uV RMS 20-70 Hz", onset_s=onset_s, duration_s=duration_s)
+    ]
+
+
+def _line_ratio(spectrum: Spectrum) -> Floats:
+    """Every bin over the median of its surroundings, `(19, bins)`; zero below `LINE_MIN_HZ` and at the upper end."""
+    step_hz = float(spectrum.freqs_hz[1])
+    near, far = round(2.5 / step_hz), round(5.0 / step_hz)
+    first, stop = round(LINE_MIN_HZ / step_hz), round(MUSCLE_HZ[1] / step_hz)
+    offsets = np.array([k for k in range(-far, far + 1) if abs(k) >= near])
+    power = spectrum.power_uv2_hz
+    around = np.median(power[:, np.arange(first, stop)[:, None] + offsets], axis=2)
+    ratio = np.zeros_like(power)
+    ratio[:, first:stop] = power[:, first:stop] / np.maximum(around, 1e-9)
+    return ratio
+
+
+def find_line_hz(spectrum: Spectrum, good: Bools) -> float | None:
+    """Frequency of an electrical line that half of the good channels show, or None."""
+    if not good.any():
+        return None
+    ratio = np.median(_line_ratio(spectrum)[good], axis=0)
+    at = int(np.argmax(ratio))
+    return float(spectrum.freqs_hz[at]) if ratio[at] >= LINE_FACTOR else None
+
+
+def _line_finding(segment_id: str, spectrum: Spectrum, good: Bools, line_hz: float) -> Finding:
+    ratio = _line_ratio(spectrum)[:, round(line_hz / float(spectrum.freqs_hz[1]))]
+    where = names_of(np.flatnonzero((ratio >= LINE_FACTOR) & good))
+    return finding(segment_id, FindingKind.MAINS, where, float(ratio[good].max()), LINE_FACTOR, "times the spectrum around it")

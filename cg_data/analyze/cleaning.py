@@ -1,0 +1,204 @@
+"""What is done to a detector's events before anyone speaks of them: priority masking, spatial pruning, grouping.
+
+After the cleaning of CerebraGloss (ICLR 2026). Nothing is lost: a removed event is kept beside the name of the rule that took it out.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from cg_data.analyze.layout import NEIGHBOURS, in_page_order
+from cg_data.records import Event, RemovedEvent
+from cg_data.vocabulary import CHANNEL_INDEX, EPILEPTIFORM, FINDING_OF_WAVEFORM, SEGMENT_S, SFREQ_HZ, FindingKind, Waveform
+
+EDGE_REMNANT = "edge_remnant"
+INSIDE_ARTEFACT = "inside_artefact"
+INSIDE_LONGER_EVENT = "inside_longer_event"
+ISOLATED = "isolated_channel"
+
+_EYE = frozenset({Waveform.POSITIVE_SHARP_TRANSIENT, Waveform.POSITIVE_SQUARE_WAVE, Waveform.NEGATIVE_SQUARE_WAVE})
+_NOISE = frozenset({Waveform.HIGH_FREQUENCY_NOISE})
+ARTEFACTS_OVER: dict[Waveform, frozenset[Waveform]] = {
+    **dict.fromkeys(EPILEPTIFORM, _EYE | _NOISE),
+    Waveform.K_COMPLEX: _EYE,
+    Waveform.SLEEP_SPINDLE: _NOISE,
+}
+"""Artefacts that explain an event away when they cover it on the same channel."""
+LONGER_OVER: dict[Waveform, frozenset[Waveform]] = {
+    Waveform.SPIKE: frozenset({Waveform.SPIKE_AND_SLOW_WAVE, Waveform.SHARP_WAVE}),
+    Waveform.SHARP_WAVE: frozenset({Waveform.SPIKE_AND_SLOW_WAVE, Waveform.K_COMPLEX}),
+}
+"""Events of which a shorter one is a part: the spike of a complex, the sharp first wave of a K-complex."""
+COVERED_FRACTION = 0.8
+"""Share of an event's duration that must lie inside the other one."""
+MASKER_RATIO = 0.5
+"""A masking event must be at least this probable relative to the one that it takes out."""
+EDGE_S = 0.02
+EDGE_MIN_S: dict[Waveform, float] = {
+    Waveform.SPIKE: 0.02,
+    Waveform.SHARP_WAVE: 0.05,
+    Waveform.SPIKE_AND_SLOW_WAVE: 0.15,
+    Waveform.K_COMPLEX: 0.3,
+    Waveform.SLEEP_SPINDLE: 0.3,
+    Waveform.HIGH_FREQUENCY_NOISE: 0.2,
+    Waveform.POSITIVE_SHARP_TRANSIENT: 0.12,
+    Waveform.POSITIVE_SQUARE_WAVE: 0.2,
+    Waveform.NEGATIVE_SQUARE_WAVE: 0.2,
+}
+"""An event cut by the edge of the page must show at least this much: about half of the shortest of its kind (AASM: a spindle lasts 0.5 s,
+a K-complex 0.5 s; IFCN glossary: a spike 20-70 ms, a sharp wave 70-200 ms)."""
+SUPPORT_S = 0.15
+"""Events on two channels belong together where they overlap or the gap between them is at most this."""
+ISOLATED_KEPT_FROM: dict[Waveform, float] = {
+    **dict.fromkeys(EPILEPTIFORM, 0.5),
+    Waveform.SLEEP_SPINDLE: 0.8,
+    Waveform.K_COMPLEX: 0.8,
+    Waveform.POSITIVE_SHARP_TRANSIENT: 0.8,
+}
+"""Probability from which an event without support is kept. Spindles, K-complexes and blinks have wide fields, so one channel is suspect; a
+discharge may be focal."""
+GROUP_GAP_S = 0.2
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class EventGroup:
+    """Events of one kind that belong together in time: one spindle over its field, one saccade with its two polarities.
+
+    `waveform` is the commonest among them, `maximum` the channel with the greatest peak-to-peak voltage during the group.
+    """
+
+    kind: FindingKind
+    waveform: Waveform
+    channels: tuple[str, ...]
+    onset_s: float
+    duration_s: float
+    maximum: str
+    event_ids: tuple[str, ...]
+
+
+def _end_s(event: Event) -> float:
+    return event.onset_s + event.duration_s
+
+
+def _together(a: Event, b: Event, gap_s: float) -> bool:
+    return a.onset_s <= _end_s(b) + gap_s and b.onset_s <= _end_s(a) + gap_s
+
+
+def clean_events(events: Iterable[Event], mask: npt.NDArray[np.bool_]) -> tuple[tuple[Event, ...], tuple[RemovedEvent, ...]]:
+    """Events kept and events removed, both in order of time and page; `mask` is `(19,)`, True where the electrode exists.
+
+    Remnants at the page's edges go first, then isolated wide-field events, then what artefacts and longer events cover, then discharges
+    that nothing around them supports.
+    """
+    kept, removed = drop_edge_remnants(events)
+    for step in (_isolated_wide, _covered, _isolated_discharges):
+        rules = step(kept, mask)
+        removed += [RemovedEvent(event=event, rule=rules[event.event_id]) for event in kept if event.event_id in rules]
+        kept = [event for event in kept if event.event_id not in rules]
+    return tuple(kept), tuple(sorted(removed, key=lambda r: _order(r.event)))
+
+
+def _order(event: Event) -> tuple[float, int, str, str]:
+    return event.onset_s, CHANNEL_INDEX[event.channel], event.waveform, event.event_id
+
+
+def drop_edge_remnants(events: Iterable[Event]) -> tuple[list[Event], list[RemovedEvent]]:
+    """Set aside events that the page's edge cuts to less than `EDGE_MIN_S`; the rest in order."""
+    kept, removed = [], []
+    for event in sorted(events, key=_order):
+        cut = event.onset_s < EDGE_S or _end_s(event) > SEGMENT_S - EDGE_S
+        if cut and event.duration_s < EDGE_MIN_S[event.waveform]:
+            removed.append(RemovedEvent(event=event, rule=EDGE_REMNANT))
+        else:
+            kept.append(event)
+    return kept, removed
+
+
+def _covers(longer: Event, event: Event) -> bool:
+    overlap_s = min(_end_s(longer), _end_s(event)) - max(longer.onset_s, event.onset_s)
+    return (
+        longer.channel == event.channel
+        and longer.duration_s >= event.duration_s
+        and overlap_s >= COVERED_FRACTION * event.duration_s
+        and longer.probability >= MASKER_RATIO * event.probability
+    )
+
+
+def _covered(events: Sequence[Event], mask: npt.NDArray[np.bool_]) -> dict[str, str]:
+    by_channel: dict[str, list[Event]] = {}
+    for event in events:
+        by_channel.setdefault(event.channel, []).append(event)
+    rules = {}
+    for event in events:
+        artefacts, longer = ARTEFACTS_OVER.get(event.waveform, frozenset()), LONGER_OVER.get(event.waveform, frozenset())
+        covering = {other.waveform for other in by_channel[event.channel] if other is not event and _covers(other, event)}
+        if covering & artefacts:
+            rules[event.event_id] = INSIDE_ARTEFACT
+        elif covering & longer:
+            rules[event.event_id] = INSIDE_LONGER_EVENT
+    return rules
+
+
+def _isolated_wide(events: Sequence[Event], mask: npt.NDArray[np.bool_]) -> dict[str, str]:
+    """Spindles, K-complexes and blinks seen on one channel only, anywhere on the head."""
+    wide = [e for e in events if e.waveform in ISOLATED_KEPT_FROM and e.waveform not in EPILEPTIFORM]
+    if mask.sum() < 2:
+        return {}
+    return {
+        event.event_id: ISOLATED
+        for event in wide
+        if event.probability < ISOLATED_KEPT_FROM[event.waveform]
+        and not any(o.channel != event.channel and o.waveform == event.waveform and _together(o, event, SUPPORT_S) for o in wide)
+    }
+
+
+def _isolated_discharges(events: Sequence[Event], mask: npt.NDArray[np.bool_]) -> dict[str, str]:
+    """Discharges with a low score and without any discharge on a neighbouring channel at that time."""
+    discharges = [e for e in events if e.waveform in EPILEPTIFORM]
+    rules = {}
+    for event in discharges:
+        near = NEIGHBOURS[CHANNEL_INDEX[event.channel]] & mask
+        supported = any(near[CHANNEL_INDEX[o.channel]] and _together(o, event, SUPPORT_S) for o in discharges)
+        if near.any() and not supported and event.probability < ISOLATED_KEPT_FROM[event.waveform]:
+            rules[event.event_id] = ISOLATED
+    return rules
+
+
+def group_events(events: Sequence[Event], eeg_uv: npt.NDArray[np.float32]) -> tuple[EventGroup, ...]:
+    """Events of one finding kind that overlap in time (gaps up to 0.2 s), joined over channels; in order of time.
+
+    Args:
+        events: kept events of one page.
+        eeg_uv: `(19, 2000)` microvolts, for the channel of greatest voltage.
+    """
+    groups: list[list[Event]] = []
+    for kind in dict.fromkeys(FINDING_OF_WAVEFORM.values()):
+        end_s = -np.inf
+        for event in sorted((e for e in events if FINDING_OF_WAVEFORM[e.waveform] == kind), key=_order):
+            if event.onset_s > end_s + GROUP_GAP_S:
+                groups.append([])
+                end_s = _end_s(event)
+            groups[-1].append(event)
+            end_s = max(end_s, _end_s(event))
+    return tuple(sorted((_group(members, eeg_uv) for members in groups), key=lambda g: (g.onset_s, g.waveform)))
+
+
+def _group(members: list[Event], eeg_uv: npt.NDArray[np.float32]) -> EventGroup:
+    onset_s, end_s = min(e.onset_s for e in members), max(_end_s(e) for e in members)
+    channels = in_page_order({e.channel for e in members})
+    window = slice(int(onset_s * SFREQ_HZ), max(int(np.ceil(end_s * SFREQ_HZ)), int(onset_s * SFREQ_HZ) + 2))
+    swing = np.ptp(eeg_uv[[CHANNEL_INDEX[name] for name in channels], window], axis=1)
+    return EventGroup(
+        kind=FINDING_OF_WAVEFORM[members[0].waveform],
+        waveform=Counter(e.waveform for e in members).most_common(1)[0][0],
+        channels=channels,
+        onset_s=onset_s,
+        duration_s=end_s - onset_s,
+        maximum=channels[int(np.argmax(swing))],
+        event_ids=tuple(e.event_id for e in members),
+    )

@@ -1,0 +1,219 @@
+"""report.html: one page that says what a run did and how well, with nothing to load from elsewhere."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from cg_data import storage
+from cg_data.records import Event, Segment, event_from_row, rows_of, segment_from_row
+from cg_eval.pictures import draw_page
+
+EXAMPLES = 6
+"""Example pages in a report, at most."""
+_QUARANTINE_ROWS = 200
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class StepFact:
+    """One line of the closing table."""
+
+    name: str
+    seconds: float
+    counts: Mapping[str, int]
+    figure: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class ReportFacts:
+    """What the run folder itself does not say. `corpora` are the names of the folders under ``segments/``, the bench's own first;
+    `noise` is what `cg_eval.job.annotation_noise` gave, None where there is no reference."""
+
+    title: str
+    preset: str
+    corpora: Sequence[str]
+    steps: Sequence[StepFact]
+    noise: Mapping[str, Any] | None
+    versions: Mapping[str, str]
+    config_yaml: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Example:
+    """A page with what was asked about it: `picture` is a PNG as a data URI."""
+
+    caption: str
+    picture: str
+    answers: Sequence[Mapping[str, Any]]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Curve:
+    """The loss of one training step, as points of an SVG polyline on a canvas of 300 x 120."""
+
+    name: str
+    points: str
+    first: float
+    last: float
+    low: float
+    high: float
+    steps: int
+
+
+def write_report(run_folder_uri: str, facts: ReportFacts) -> None:
+    """Write ``report.html`` into the run folder from its products; parts whose products are absent are left out.
+
+    Raises:
+        StorageError: the folder cannot be written.
+    """
+    html = (
+        _environment()
+        .get_template("report.html.j2")
+        .render(
+            facts=facts,
+            bench=_json_or_none(storage.join(run_folder_uri, "bench", "metrics.json")),
+            curves=training_curves(run_folder_uri),
+            examples=examples(run_folder_uri, facts.corpora),
+            quarantine=_quarantine(run_folder_uri),
+            quarantine_rows=_QUARANTINE_ROWS,
+        )
+    )
+    storage.write_bytes(storage.join(run_folder_uri, "report.html"), html.encode())
+
+
+def _environment() -> Any:
+    import jinja2
+
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("cg_eval", "."), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters |= {"percent": _percent, "words": _words, "duration": _duration, "span": _span, "number": _number}
+    return environment
+
+
+def _percent(value: float | None, digits: int = 1) -> str:
+    return "–" if value is None else f"{100 * value:.{digits}f} %"
+
+
+def _span(figure: Mapping[str, Any]) -> str:
+    """The interval of a figure in per cent, or a dash."""
+    return "–" if figure["low"] is None else f"{100 * figure['low']:.1f} to {100 * figure['high']:.1f}"
+
+
+def _number(value: float | None, digits: int = 3) -> str:
+    return "–" if value is None else f"{value:.{digits}f}"
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ")
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest:02d} s" if minutes else f"{seconds:.1f} s"
+
+
+def _json_or_none(uri: str) -> Any:
+    return storage.read_json(uri) if storage.exists(uri) else None
+
+
+def _quarantine(run_folder_uri: str) -> list[dict[str, str]]:
+    uri = storage.join(run_folder_uri, "quarantine.parquet")
+    rows: list[dict[str, str]] = storage.read_table(uri).to_pylist() if storage.exists(uri) else []
+    return [{**row, "name": row["uri"].rsplit("/", 1)[-1]} for row in rows]
+
+
+def training_curves(run_folder_uri: str) -> list[Curve]:
+    """Curves of ``train/<step>/metrics.jsonl`` (objects with ``step`` and ``loss``), in the order base, stage 1, stage 2, others."""
+    order = {"base": 0, "stage1": 1, "stage2": 2}
+    files = storage.list_files(storage.join(run_folder_uri, "train"), "metrics.jsonl", recursive=True)
+    named = sorted(((f.split("/")[-2], f) for f in files), key=lambda pair: (order.get(pair[0], len(order)), pair[0]))
+    curves = (_curve(name, storage.read_bytes(uri).decode()) for name, uri in named)
+    return [curve for curve in curves if curve is not None]
+
+
+def _curve(name: str, lines: str) -> Curve | None:
+    rows = [json.loads(line) for line in lines.splitlines() if line.strip()]
+    # A resumed training writes the steps since its checkpoint again: the later line stands.
+    losses = {int(row["step"]): float(row["loss"]) for row in rows if "loss" in row and "step" in row}
+    if len(losses) < 2:
+        return None
+    steps, values = zip(*sorted(losses.items()), strict=True)
+    low, high = min(values), max(values)
+    span = (high - low) or 1.0
+    xy = [(300 * (s - steps[0]) / (steps[-1] - steps[0]), 120 * (high - v) / span) for s, v in zip(steps, values, strict=True)]
+    points = " ".join(f"{x:.1f},{y:.1f}" for x, y in xy)
+    return Curve(name=name, points=points, first=values[0], last=values[-1], low=low, high=high, steps=steps[-1])
+
+
+def examples(run_folder_uri: str, corpora: Sequence[str]) -> list[Example]:
+    """Held-out pages with their questions, then pages of any further corpus with what was detected on them."""
+    shown = _bench_examples(run_folder_uri, corpora[0]) if corpora else []
+    for corpus in corpora[1:]:
+        shown += _plain_examples(run_folder_uri, corpus, EXAMPLES // 2)
+    return shown
+
+
+def _bench_examples(run_folder_uri: str, corpus: str) -> list[Example]:
+    scores_uri, events_uri = (storage.join(run_folder_uri, "bench", name) for name in ("answers.parquet", "events.parquet"))
+    if not (storage.exists(scores_uri) and storage.exists(events_uri)):
+        return []
+    rows = storage.read_table(scores_uri).to_pylist()
+    events = {r["segment_id"]: _events(r["events"]) for r in storage.read_table(events_uri).to_pylist()}
+    chosen = choose_pages(rows, EXAMPLES)
+    segments = _segments(run_folder_uri, corpus, chosen)
+    return [_example(segments[s], events[s], [r for r in rows if r["segment_id"] == s]) for s in chosen if s in segments]
+
+
+def choose_pages(rows: Iterable[Mapping[str, Any]], count: int) -> list[str]:
+    """Segment ids to show: a described page first, then one per topic not yet shown, by id; chosen without a look at what was right."""
+    ordered = sorted(rows, key=lambda r: (r["kind"] != "description", r["segment_id"]))
+    chosen: dict[str, None] = {}
+    topics: set[str] = set()
+    for row in ordered:
+        if len(chosen) < count and row["topic"] not in topics:
+            chosen[row["segment_id"]] = None
+            topics |= {r["topic"] for r in ordered if r["segment_id"] == row["segment_id"]}
+    for row in ordered:
+        if len(chosen) < count:
+            chosen[row["segment_id"]] = None
+    return list(chosen)
+
+
+def _events(rows: list[dict[str, Any]]) -> tuple[Event, ...]:
+    return tuple(event_from_row(row) for row in rows)
+
+
+def _segments(run_folder_uri: str, corpus: str, ids: Sequence[str]) -> dict[str, Segment]:
+    uri = storage.join(run_folder_uri, "segments", corpus)
+    table = storage.read_table(uri, filters=[("segment_id", "in", list(ids))])
+    return {row["segment_id"]: segment_from_row(row) for row in rows_of(table)}
+
+
+def _example(segment: Segment, events: tuple[Event, ...], rows: list[dict[str, Any]]) -> Example:
+    return Example(
+        caption=f"Subject {segment.subject}, {segment.start_s:.0f} to {segment.start_s + 10:.0f} s",
+        picture=_data_uri(draw_page(segment.eeg_uv, segment.mask, events=events, labels=segment.labels)),
+        answers=[{**row, "question": row["question"].strip()} for row in rows],
+    )
+
+
+def _plain_examples(run_folder_uri: str, corpus: str, count: int) -> list[Example]:
+    """Pages with the most kinds of waveform among the kept events, one per recording."""
+    uri = storage.join(run_folder_uri, "annotations", corpus)
+    if not storage.list_files(uri, ".parquet"):
+        return []
+    rows = storage.read_table(uri, columns=["segment_id", "recording_id", "events"]).to_pylist()
+    best: dict[str, dict[str, Any]] = {}
+    for row in sorted(rows, key=lambda r: (-len({e["waveform"] for e in r["events"]}), r["segment_id"])):
+        best.setdefault(row["recording_id"], row)
+    chosen = list(best.values())[:count]
+    segments = _segments(run_folder_uri, corpus, [row["segment_id"] for row in chosen])
+    return [_example(segments[row["segment_id"]], _events(row["events"]), []) for row in chosen]
+
+
+def _data_uri(png: bytes) -> str:
+    return "data:image/png;base64," + base64.b64encode(png).decode()

@@ -1,0 +1,159 @@
+"""From planned sample ids to batches of tensors: shards read by row group, pages drawn and text encoded one step ahead."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from cg_data import storage
+from cg_data.errors import StorageError
+from cg_data.records import Sample, rows_of, sample_from_row
+from cg_data.vocabulary import Split
+from cg_train.plan import Plan, random_words
+
+if TYPE_CHECKING:
+    import torch
+
+_T = TypeVar("_T")
+_AHEAD = 2
+"""Steps prepared before they are asked for."""
+
+
+class SampleStore:
+    """The training samples of a folder of shards, any one of them within reach.
+
+    Only row groups that are asked for are decoded; the last ones used stay in memory up to `cache_bytes`.
+    """
+
+    def __init__(self, uri: str, *, cache_bytes: int = 256 << 20) -> None:
+        self._shards = storage.list_files(uri, ".parquet", recursive=True)
+        if not self._shards:
+            raise StorageError(f"{uri}: no samples there. Run the data steps first.")
+        self._files: dict[int, _Shard] = {}
+        self._cache: OrderedDict[tuple[int, int], pa.Table] = OrderedDict()
+        self._cache_bytes = cache_bytes
+        self.index = _index_of(self._shards)
+        """Columns sample_id, kind, shard (number) and row (within the shard), one row for each sample of the training split."""
+        if not self.index.num_rows:
+            raise StorageError(f"{uri}: no sample of the training split there. Give more subjects or lower the held-out fractions.")
+        self._place = np.stack([self.index.column(name).to_numpy() for name in ("shard", "row")], axis=1)
+
+    def sample(self, row: int) -> Sample:
+        """The sample at `row` of the index."""
+        shard, position = (int(number) for number in self._place[row])
+        if shard not in self._files:
+            self._files[shard] = _Shard(self._shards[shard])
+        group, offset = self._files[shard].locate(position)
+        return sample_from_row(rows_of(self._group(shard, group).slice(offset, 1))[0])
+
+    def _group(self, shard: int, group: int) -> pa.Table:
+        key = (shard, group)
+        if key not in self._cache:
+            self._cache[key] = self._files[shard].read(group)
+            while len(self._cache) > 1 and sum(table.nbytes for table in self._cache.values()) > self._cache_bytes:
+                self._cache.popitem(last=False)
+        self._cache.move_to_end(key)
+        return self._cache[key]
+
+
+class _Shard:
+    """One open Parquet file, memory-mapped where the file system is local."""
+
+    def __init__(self, uri: str) -> None:
+        filesystem, path = storage.resolve(uri)
+        self._file = pq.ParquetFile(path, filesystem=filesystem, memory_map=True)
+        metadata = self._file.metadata
+        self._ends = np.cumsum([metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)])
+
+    def locate(self, row: int) -> tuple[int, int]:
+        """Row group that holds `row`, and the place within it."""
+        group = int(np.searchsorted(self._ends, row, side="right"))
+        return group, row - (int(self._ends[group - 1]) if group else 0)
+
+    def read(self, group: int) -> pa.Table:
+        return self._file.read_row_group(group, use_threads=False)
+
+
+def _index_of(shards: Sequence[str]) -> pa.Table:
+    tables = []
+    for number, uri in enumerate(shards):
+        table = storage.read_table(uri, ["sample_id", "kind", "split"])
+        rows = np.flatnonzero(np.asarray(table.column("split").to_pylist()) == Split.TRAIN.value)
+        kept = table.select(["sample_id", "kind"]).take(pa.array(rows))
+        kept = kept.append_column("shard", pa.array(np.full(len(rows), number, dtype=np.int32)))
+        tables.append(kept.append_column("row", pa.array(rows.astype(np.int64))))
+    return pa.concat_tables(tables)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class StepBatch:
+    """What one worker consumes at one optimiser step: collated micro-batches, and in `sample_ids` what went into them, in order."""
+
+    step: int
+    sample_ids: tuple[str, ...]
+    micro_batches: tuple[Mapping[str, torch.Tensor], ...]
+
+
+Collate = Callable[[Sequence[Sample], Sequence[npt.NDArray[np.float32]]], Mapping[str, "torch.Tensor"]]
+"""Samples and their (perhaps scaled) signals in microvolts, `(19, 2000)` each, as a batch of the model's inputs with labels."""
+
+
+def gain(sample_id: str, *, step: int, seed: int, gain_log2: float) -> float:
+    """The factor 2^U(-g, g) by which a signal is scaled before it is drawn, fixed by seed, step and sample."""
+    unit = float(random_words(1, seed, "gain", step, sample_id)[0]) / 2.0**64
+    return float(2.0 ** (gain_log2 * (2.0 * unit - 1.0)))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class BatchMaker:
+    """Turns the share of one worker in a step of the plan into a `StepBatch`; the same call always gives the same batch."""
+
+    store: SampleStore
+    plan: Plan
+    rank: int
+    workers: int
+    micro_batch: int
+    seed: int
+    gain_log2: float
+    collate: Collate
+
+    def __call__(self, step: int) -> StepBatch:
+        share = self.plan.share(step, rank=self.rank, workers=self.workers, micro_batch=self.micro_batch)
+        micro = [[self.store.sample(int(row)) for row in rows] for rows in share]
+        collated = tuple(self.collate(samples, [self._signal(sample, step) for sample in samples]) for samples in micro)
+        return StepBatch(step=step, sample_ids=tuple(s.sample_id for samples in micro for s in samples), micro_batches=collated)
+
+    def _signal(self, sample: Sample, step: int) -> npt.NDArray[np.float32]:
+        if not self.gain_log2:
+            return sample.eeg_uv
+        return sample.eeg_uv * np.float32(gain(sample.sample_id, step=step, seed=self.seed, gain_log2=self.gain_log2))
+
+
+def prefetched(make: Callable[[int], _T], steps: Iterable[int]) -> Iterator[Callable[[], _T]]:
+    """For each step a function that waits for its result, while one thread prepares the next ones.
+
+    The result is behind a function so that an error of `make` reaches the caller at its own step, where all workers can agree on it.
+    """
+    pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="batches")
+    waiting: deque[Future[_T]] = deque()
+    try:
+        for step in steps:
+            waiting.append(pool.submit(make, step))
+            if len(waiting) > _AHEAD:
+                yield waiting.popleft().result
+        while waiting:
+            yield waiting.popleft().result
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def to_device(batch: Mapping[str, torch.Tensor], device: Any) -> dict[str, torch.Tensor]:
+    return {name: tensor.to(device, non_blocking=True) for name, tensor in batch.items()}

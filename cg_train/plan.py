@@ -1,0 +1,130 @@
+"""Which samples are consumed at which step, decided before training starts.
+
+The plan is a pure function of the seed, the mixture and the set of sample ids with their kinds: neither the order of the shards nor the number
+of workers enters it. Randomness comes from raw 64-bit Philox words (Salmon et al. 2011), whose stream NumPy guarantees, and not from NumPy's
+distributions, which may change between versions.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Mapping
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from cg_data.errors import ConfigError
+from cg_data.records import content_id
+from cg_data.vocabulary import SampleKind
+from cg_train.recipe import StageRecipe
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Plan:
+    """`rows` is int64 `(steps, global_batch)`: rows of the index table. `fingerprint` is a content hash of the planned ids in order."""
+
+    rows: npt.NDArray[np.int64]
+    fingerprint: str
+
+    @property
+    def steps(self) -> int:
+        return len(self.rows)
+
+    def share(self, step: int, *, rank: int, workers: int, micro_batch: int) -> list[npt.NDArray[np.int64]]:
+        """The micro-batches of worker `rank` at `step` (counted from 0), in the order of their accumulation."""
+        batch = self.rows[step]
+        per_worker = len(batch) // workers
+        mine = batch[rank * per_worker : (rank + 1) * per_worker]
+        return [mine[start : start + micro_batch] for start in range(0, per_worker, micro_batch)]
+
+
+def accumulation(recipe: StageRecipe, workers: int) -> int:
+    """Micro-batches that each worker accumulates before an optimiser step.
+
+    Raises:
+        ConfigError: the global batch cannot be split evenly.
+    """
+    per_pass = workers * recipe.micro_batch
+    if recipe.global_batch % per_pass:
+        raise ConfigError(
+            f"global_batch {recipe.global_batch} is not a multiple of workers x micro_batch = {workers} x {recipe.micro_batch}: "
+            f"set global_batch to a multiple of {per_pass}, or change micro_batch or compute.workers."
+        )
+    return recipe.global_batch // per_pass
+
+
+def make_plan(index: pa.Table, recipe: StageRecipe) -> Plan:
+    """The order of consumption of the samples in `index` (columns sample_id, kind; one row per sample).
+
+    Each kind gets its share of the draws by weight, exact to one draw, at places shuffled over the whole plan. Within a kind the
+    samples are shuffled anew for every pass, and each is drawn once per pass. An epoch is as many draws as the kinds of the mixture
+    have samples.
+
+    Raises:
+        ConfigError: a kind of the mixture has no samples, all weights are zero, or a sample occurs twice.
+    """
+    by_kind = _rows_by_kind(index, recipe)
+    steps = recipe.steps or _steps_of_epochs(by_kind, recipe)
+    draws = steps * recipe.global_batch
+    kinds = list(by_kind)
+    counts = _apportion(np.array([recipe.mixture[kind] for kind in kinds]), draws)
+    order = np.repeat(np.arange(len(kinds)), counts)[_shuffled(draws, recipe.seed, "kinds")]
+    rows = np.empty(draws, dtype=np.int64)
+    for number, kind in enumerate(kinds):
+        rows[order == number] = _passes(by_kind[kind], int(counts[number]), recipe.seed, kind)
+    ids = index.column("sample_id").take(pa.array(rows)).to_pylist()
+    return Plan(rows=rows.reshape(steps, recipe.global_batch), fingerprint=content_id("plan", recipe.global_batch, ids))
+
+
+def _rows_by_kind(index: pa.Table, recipe: StageRecipe) -> dict[SampleKind, npt.NDArray[np.int64]]:
+    """Rows of each kind with a positive weight, kinds by name and rows by sample id, so that the layout of the shards is forgotten."""
+    wanted = sorted(kind for kind, weight in recipe.mixture.items() if weight > 0)
+    if not wanted:
+        raise ConfigError("mixture: every weight is zero. Give at least one kind of sample a positive weight.")
+    ids = np.asarray(index.column("sample_id").to_pylist(), dtype=np.str_)
+    order = np.argsort(ids, kind="stable")
+    twice = np.flatnonzero(ids[order][1:] == ids[order][:-1])
+    if len(twice):
+        raise ConfigError(f"sample {ids[order][twice[0]]} occurs twice in the samples folder. Make the samples step again.")
+    kinds = np.asarray(index.column("kind").to_pylist(), dtype=np.str_)[order]
+    found = {kind: order[kinds == kind.value].astype(np.int64) for kind in wanted}
+    for kind, rows in found.items():
+        if not len(rows):
+            raise ConfigError(f'mixture: there is no training sample of kind "{kind}". Take it out of the mixture or have such samples written.')
+    return found
+
+
+def _steps_of_epochs(by_kind: Mapping[SampleKind, npt.NDArray[np.int64]], recipe: StageRecipe) -> int:
+    assert recipe.epochs is not None
+    samples = sum(len(rows) for rows in by_kind.values())
+    return max(1, round(recipe.epochs * samples / recipe.global_batch))
+
+
+def _apportion(weights: npt.NDArray[np.float64], draws: int) -> npt.NDArray[np.int64]:
+    """`draws` split in proportion to `weights` by the method of the largest remainder (ties to the first)."""
+    exact = weights / weights.sum() * draws
+    counts = np.floor(exact).astype(np.int64)
+    largest = np.argsort(-(exact - counts), kind="stable")[: draws - int(counts.sum())]
+    counts[largest] += 1
+    return counts
+
+
+def _passes(rows: npt.NDArray[np.int64], draws: int, seed: int, kind: SampleKind) -> npt.NDArray[np.int64]:
+    """The first `draws` of endless passes over `rows`, each pass in an order of its own."""
+    passes = -(-draws // len(rows))
+    orders = [rows[_shuffled(len(rows), seed, kind.value, number)] for number in range(passes)]
+    return np.concatenate(orders)[:draws] if orders else rows[:0]
+
+
+def _shuffled(length: int, *key: object) -> npt.NDArray[np.int64]:
+    """A permutation of 0..length-1 that depends on `key` alone."""
+    return np.argsort(random_words(length, *key), kind="stable").astype(np.int64)
+
+
+def random_words(length: int, *key: object) -> npt.NDArray[np.uint64]:
+    """`length` random 64-bit words that depend on `key` alone."""
+    digest = hashlib.sha256(repr(key).encode()).digest()
+    words: npt.NDArray[np.uint64] = np.random.Philox(key=int.from_bytes(digest[:16], "little")).random_raw(length)
+    return words

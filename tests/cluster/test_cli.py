@@ -1,0 +1,116 @@
+"""A user's mistake is one clear sentence and exit code 2, never a traceback."""
+
+from __future__ import annotations
+
+import socket
+import sys
+from pathlib import Path
+
+import pytest
+
+from cg_data.errors import EdfError, StorageError
+from cluster import cli
+
+
+def cg(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *args: str) -> tuple[int, str, str]:
+    """Exit code, output and errors of one command."""
+    monkeypatch.setattr(sys, "argv", ["cg", *args])
+    with pytest.raises(SystemExit) as stopped:
+        cli.main()
+    said = capsys.readouterr()
+    return int(stopped.value.code or 0), said.out, said.err
+
+
+def refuses(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *args: str) -> str:
+    """The one sentence with which a command is refused."""
+    code, _, err = cg(capsys, monkeypatch, *args)
+    assert code == 2
+    assert err.startswith("cg: ")
+    assert "Traceback" not in err
+    assert len(err.splitlines()) == 1
+    return err
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+
+
+def test_an_unknown_preset(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "did you mean tiny" in refuses(capsys, monkeypatch, "run", "--preset", "tinny")
+
+
+def test_an_unknown_key(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "did you mean subjects" in refuses(capsys, monkeypatch, "run", "--set", "data.synthetic.subject=5")
+
+
+def test_a_folder_that_is_not_there(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "nowhere" in refuses(capsys, monkeypatch, "run", "--edf", "nowhere")
+
+
+def test_an_empty_folder(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    assert "empty" in refuses(capsys, monkeypatch, "run", "--edf", "empty")
+
+
+def test_a_folder_without_edf_files(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "texts").mkdir()
+    (tmp_path / "texts" / "notes.txt").write_text("no EEG here")
+    assert "texts" in refuses(capsys, monkeypatch, "run", "--edf", "texts")
+
+
+def test_a_cluster_that_is_not_there(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    sets = (
+        "--set",
+        f"cluster.address=127.0.0.1:{port}",
+        "--set",
+        "data.synthetic.subjects=3",
+        "--set",
+        "data.synthetic.minutes_per_subject=0.5",
+    )
+    assert "nobody answers" in refuses(capsys, monkeypatch, "run", *sets)
+
+
+def test_a_ray_client_address_is_explained(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "ray://10.0.0.5:10001")
+    sets = ("--set", "data.synthetic.subjects=3", "--set", "data.synthetic.minutes_per_subject=0.5")
+    assert "ray job submit" in refuses(capsys, monkeypatch, "run", *sets)
+
+
+def test_serving_before_there_is_a_champion(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "no champion to serve" in refuses(capsys, monkeypatch, "serve")
+
+
+def test_a_step_out_of_order_says_what_to_run_first(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "`cg data corpus`" in refuses(capsys, monkeypatch, "data", "segments")
+
+
+def test_a_mistake_is_found_inside_what_ray_wraps_around_it() -> None:
+    class Wrapped(Exception):
+        def __init__(self, cause: Exception) -> None:
+            self.cause = cause
+
+    mistake = EdfError("header.n_signals", "a.edf: n_signals = 0; at least 1 is needed.")
+    outer = RuntimeError("training failed")
+    outer.__cause__ = Wrapped(mistake)
+    assert cli.user_error_in(outer) is mistake
+
+
+def test_a_full_disk_anywhere_is_said_in_a_sentence() -> None:
+    found = cli.user_error_in(OSError(28, "No space left on device"))
+    assert isinstance(found, StorageError)
+
+
+def test_a_bug_keeps_its_traceback() -> None:
+    assert cli.user_error_in(ValueError("a bug")) is None
+
+
+@pytest.mark.parametrize("command", [[], ["run"], ["data"], ["train"], ["train", "stage2"], ["eval"], ["serve"], ["doctor"]])
+def test_every_command_has_a_help_text(command: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    code, out, _ = cg(capsys, monkeypatch, *command, "--help")
+    assert code == 0
+    assert "Usage: cg" in out
