@@ -53,6 +53,7 @@ class InstructSettings(Settings):
     captions: int = Field(default=1, ge=0)
     binaries: int = Field(default=2, ge=0)
     mcqs: int = Field(default=1, ge=0)
+    complex_mcqs: int = Field(default=1, ge=0)
     opens: int = Field(default=1, ge=0)
     descriptions: int = Field(default=1, ge=0)
     conversations: int = Field(default=1, ge=0)

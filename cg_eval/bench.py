@@ -9,7 +9,6 @@ likelihood of every answer that the topic had in training.
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -18,6 +17,7 @@ import numpy as np
 import pyarrow as pa
 
 from cg_data.analyze.annotate import annotate_truth, present_kinds
+from cg_data.instruct.questions import LETTERS, parse_choice
 from cg_data.instruct.samples import prevalence, samples_of
 from cg_data.records import Message, Sample, Segment, content_id
 from cg_data.settings import InstructSettings
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 BENCH_KINDS = (SampleKind.BINARY, SampleKind.OPEN, SampleKind.MCQ, SampleKind.DESCRIPTION)
 CLOSED_SET = 12
 """Answers of a topic, the most frequent in training, among which the likelihood may choose in open questions."""
-LETTERS = "ABCDEFGH"
 
 SCORE_SCHEMA = pa.schema(
     {
@@ -102,7 +101,7 @@ def _first_by_hash(segments: Iterable[Segment], count: int | None, seed: int) ->
 
 def _counts(settings: EvalSettings) -> dict[str, int]:
     many = settings.items_per_segment
-    return {"captions": 0, "conversations": 0, "binaries": many, "mcqs": many, "opens": many, "descriptions": 1}
+    return {"captions": 0, "conversations": 0, "complex_mcqs": 0, "binaries": many, "mcqs": many, "opens": many, "descriptions": 1}
 
 
 def _balanced(items: list[Sample], seed: int) -> list[Sample]:
@@ -175,22 +174,14 @@ def candidates(item: Sample, majority: Majority) -> tuple[str, ...]:
 
 
 def letter_lines(item: Sample) -> tuple[str, ...]:
-    """The reply that each option would have had as the right one, in the form of the item's own reply (``B`` or ``B. text``)."""
-    target = item.messages[-1].content
-    right = item.options[item.answer_index]
-    form = target.replace(right, "{option}", 1) if right in target else target
-    return tuple(LETTERS[i] + form[1:].replace("{option}", option) for i, option in enumerate(item.options))
-
-
-_OPTION_LINE = re.compile(r"^\s*\(?[A-H][.):]\s")
+    """The reply that each option would have had as the right one."""
+    return tuple(f"{letter}. {option}" for letter, option in zip(LETTERS, item.options, strict=False))
 
 
 def open_prompt(item: Sample) -> tuple[Message, ...]:
-    """The item's turns with the options, and what follows them, cut from the last question."""
+    """The item's turns with the lines of options cut from the question."""
     *before, question = item.messages[:-1]
-    lines = question.content.splitlines()
-    first = next((i for i, line in enumerate(lines) if _OPTION_LINE.match(line)), len(lines))
-    return (*before, dataclasses.replace(question, content="\n".join(lines[:first]).strip()))
+    return (*before, dataclasses.replace(question, content=question.content.partition(f"\n{LETTERS[0]}. ")[0]))
 
 
 def score(items: Sequence[Sample], answers: Sequence[ItemAnswer], majority: Majority) -> pa.Table:
@@ -239,12 +230,8 @@ def read_answer(item: Sample, text: str) -> str | None:
         return yes_or_no(text)
     if not item.options:
         return normalise(text) or None
-    options = [normalise(option) for option in item.options]
-    if normalise(text) in options:
-        return normalise(text)
-    letter = re.match(r"\W*([A-H])\b", text)
-    index = LETTERS.index(letter.group(1)) if letter else len(options)
-    return options[index] if index < len(options) else None
+    index = parse_choice(text, item.options)
+    return None if index is None else normalise(item.options[index])
 
 
 def _rouge_columns(truth: str, text: str, usual: str) -> dict[str, float]:

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from cg_data import storage
+from cg_data.instruct.prompt import page_statement
 from cg_data.records import Event, Segment, event_from_row, rows_of, segment_from_row
 from cg_eval.pictures import draw_page
 
@@ -127,9 +128,9 @@ def _quarantine(run_folder_uri: str) -> list[dict[str, str]]:
 
 
 def training_curves(run_folder_uri: str) -> list[Curve]:
-    """Curves of ``train/<step>/metrics.jsonl`` (objects with ``step`` and ``loss``), in the order base, stage 1, stage 2, others."""
+    """Curves of ``train/<step>/metrics-rank0.jsonl`` (objects with ``step`` and ``loss``), in the order base, stage 1, stage 2, others."""
     order = {"base": 0, "stage1": 1, "stage2": 2}
-    files = storage.list_files(storage.join(run_folder_uri, "train"), "metrics.jsonl", recursive=True)
+    files = storage.list_files(storage.join(run_folder_uri, "train"), "metrics-rank0.jsonl", recursive=True)
     named = sorted(((f.split("/")[-2], f) for f in files), key=lambda pair: (order.get(pair[0], len(order)), pair[0]))
     curves = (_curve(name, storage.read_bytes(uri).decode()) for name, uri in named)
     return [curve for curve in curves if curve is not None]
@@ -197,7 +198,7 @@ def _example(segment: Segment, events: tuple[Event, ...], rows: list[dict[str, A
     return Example(
         caption=f"Subject {segment.subject}, {segment.start_s:.0f} to {segment.start_s + 10:.0f} s",
         picture=_data_uri(draw_page(segment.eeg_uv, segment.mask, events=events, labels=segment.labels)),
-        answers=[{**row, "question": row["question"].strip()} for row in rows],
+        answers=[{**row, "question": row["question"].removeprefix(page_statement()).strip()} for row in rows],
     )
 
 

@@ -33,7 +33,7 @@ class SampleStore:
     Only row groups that are asked for are decoded; the last ones used stay in memory up to `cache_bytes`.
     """
 
-    def __init__(self, uri: str, *, cache_bytes: int = 256 << 20) -> None:
+    def __init__(self, uri: str, *, cache_bytes: int = 512 << 20) -> None:
         self._shards = storage.list_files(uri, ".parquet", recursive=True)
         if not self._shards:
             raise StorageError(f"{uri}: no samples there. Run the data steps first.")

@@ -52,6 +52,8 @@ def ray_session(settings: ClusterSettings, *, verbose: bool) -> Iterator[None]:
     address = settings.address or os.environ.get("RAY_ADDRESS", "")
     if address:
         check_address(address)
+    else:
+        _set_token()
     import ray
 
     temporary = None if address else tempfile.mkdtemp(prefix="cg-ray-")
@@ -88,13 +90,17 @@ def check_address(address: str) -> None:
         ) from error
 
 
+def _set_token() -> None:
+    """Token authentication for a local Ray; Ray reads both when it is imported."""
+    os.environ["RAY_AUTH_MODE"] = "token"
+    os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+
+
 def _joined(address: str) -> dict[str, Any]:
     return {"address": address}
 
 
 def _local(settings: ClusterSettings, temporary: str) -> dict[str, Any]:
-    os.environ["RAY_AUTH_MODE"] = "token"
-    os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
     return {
         "address": "local",
         "num_cpus": settings.local_cpus,

@@ -84,12 +84,15 @@ def _labelled_artefacts(segment: Segment) -> list[Finding]:
     """Reference labels of artefacts as findings, one for each label; a label without channel means the whole head."""
     return [
         finding(
-            segment.segment_id, FindingKind(label.name), (label.channel,) if label.channel else CHANNELS, 1.0, 0.0, "reference label",
-            onset_s=label.onset_s, duration_s=label.duration_s,
-        )  # fmt: skip
+            segment.segment_id, FindingKind(label.name), _channels(label), 1.0, 0.0, "reference label", (label.onset_s, label.duration_s)
+        )
         for label in segment.labels
         if label.kind == LabelKind.ARTEFACT
     ]
+
+
+def _channels(label: Label) -> tuple[str, ...]:
+    return (label.channel,) if label.channel else CHANNELS
 
 
 def _assemble(
@@ -125,17 +128,16 @@ def _measure(segment: Segment, events: tuple[Event, ...]) -> tuple[tuple[RegionR
     if artefacts.line_hz is not None:
         spectrum = without_line(spectrum, artefacts.line_hz)
     usable = segment.mask & ~artefacts.unusable
-    regions = regions_of(spectrum, peak_to_peak_uv(eeg_uv), _clear_of_artefacts(events, artefacts.findings, usable))
+    regions = regions_of(spectrum, peak_to_peak_uv(eeg_uv), usable, _disturbed(events, artefacts.findings))
     findings = [*background_findings(segment.segment_id, regions), *asymmetry_findings(segment.segment_id, spectrum, usable)]
     return tuple(region.rhythm for region in regions), [*findings, *artefacts.findings]
 
 
-def _clear_of_artefacts(events: tuple[Event, ...], findings: Iterable[Finding], usable: Bools) -> Bools:
-    """Usable channels without eye movements or muscle, unless that leaves none of them."""
-    disturbed = {e.channel for e in events if FAMILY_OF[FINDING_OF_WAVEFORM[e.waveform]] == Family.ARTEFACT}
-    disturbed |= {name for f in findings if f.kind == FindingKind.MUSCLE for name in f.channels}
-    clear: Bools = usable & np.array([name not in disturbed for name in CHANNELS])
-    return clear if clear.any() else usable
+def _disturbed(events: tuple[Event, ...], findings: Iterable[Finding]) -> Bools:
+    """Channels with eye movements or muscle, `(19,)`."""
+    names = {e.channel for e in events if FAMILY_OF[FINDING_OF_WAVEFORM[e.waveform]] == Family.ARTEFACT}
+    names |= {name for f in findings if f.kind == FindingKind.MUSCLE for name in f.channels}
+    return np.array([name in names for name in CHANNELS], dtype=np.bool_)
 
 
 def event_findings(segment_id: str, events: Iterable[Event]) -> list[Finding]:
@@ -149,7 +151,7 @@ def event_findings(segment_id: str, events: Iterable[Event]) -> list[Finding]:
         end_s = max(e.onset_s + e.duration_s for e in members)
         channels = in_page_order({e.channel for e in members})
         value = max(e.probability for e in members)
-        found.append(finding(segment_id, kind, channels, value, 0.0, "probability", onset_s=onset_s, duration_s=end_s - onset_s))
+        found.append(finding(segment_id, kind, channels, value, 0.0, "probability", (onset_s, end_s - onset_s)))
     return found
 
 

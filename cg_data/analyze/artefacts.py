@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import scipy.fft
 
-from cg_data.analyze.background import Bools, Floats, Spectrum, finding
+from cg_data.analyze.background import Bools, Floats, Spectrum, between, finding
 from cg_data.analyze.layout import NEIGHBOURS, names_of
 from cg_data.records import Finding
 from cg_data.vocabulary import CHANNELS, N_CHANNELS, SFREQ_HZ, FindingKind
@@ -26,6 +26,7 @@ FAULT_MIN_UV = 150.0
 FAULT_FACTOR = 3.0
 FAULT_CORRELATION = 0.4
 """PREP pipeline (Bigdely-Shamlo et al. 2015): a channel whose highest correlation with the others is below 0.4 is bad."""
+FAULT_FAST_SHARE = 0.5
 MUSCLE_HZ = (20.0, 70.0)
 """Scalp EEG above 20 Hz is mostly muscle (Whitham et al. 2007)."""
 MUSCLE_FACTOR = 3.0
@@ -39,8 +40,7 @@ The notch of `cg_data.signal` takes out the mains; what is found here is a resid
 
 _LENGTH = SFREQ_HZ
 _HANN: Floats = np.hanning(_LENGTH + 1)[:-1]
-_FREQS_HZ: Floats = np.fft.rfftfreq(_LENGTH, 1 / SFREQ_HZ)
-_HIGH: Bools = (_FREQS_HZ >= MUSCLE_HZ[0]) & (_FREQS_HZ < MUSCLE_HZ[1])
+_HIGH: Bools = between(np.fft.rfftfreq(_LENGTH, 1 / SFREQ_HZ).astype(np.float64), *MUSCLE_HZ)
 _RAMP: Floats = np.linspace(-1, 1, _LENGTH) / np.linalg.norm(np.linspace(-1, 1, _LENGTH))
 
 
@@ -97,7 +97,7 @@ def _longest_s(row: Bools) -> float:
 
 def _detrended_std_uv(windows: Floats) -> Floats:
     trend = (windows @ _RAMP)[..., None] * _RAMP
-    std: Floats = (windows - trend).std(axis=2)
+    std: Floats = (windows - trend).std(axis=-1)
     return std
 
 
@@ -109,16 +109,12 @@ def _flat(windows: Floats) -> Bools:
 def _flat_findings(segment_id: str, windows: Floats, flat: Bools) -> list[Finding]:
     found = []
     for row in np.flatnonzero(flat.any(axis=1)):
+        where = (CHANNELS[row],)
         for run in _runs(flat[row]):
-            onset_s, duration_s = _seconds(run)
-            if duration_s >= FLAT_MIN_S:
-                value = float(_detrended_std_uv(windows[row : row + 1, run[0] : run[1]]).max())
-                found.append(
-                    finding(
-                        segment_id, FindingKind.FLAT_CHANNEL, (CHANNELS[row],), value, FLAT_STD_UV, "uV standard deviation",
-                        onset_s=onset_s, duration_s=duration_s,
-                    )  # fmt: skip
-                )
+            if _seconds(run)[1] >= FLAT_MIN_S:
+                value = float(_detrended_std_uv(windows[row, run[0] : run[1]]).max())
+                unit = "uV standard deviation"
+                found.append(finding(segment_id, FindingKind.FLAT_CHANNEL, where, value, FLAT_STD_UV, unit, _seconds(run)))
     return found
 
 
@@ -140,21 +136,19 @@ def _fault(windows: Floats, good: Bools) -> Bools:
     highest = np.where((NEIGHBOURS & good[None])[:, :, None], correlation, 0.0).max(axis=1)
     around = np.maximum(_neighbour_medians(swing, good), 1e-9)
     fault: Bools = (swing >= FAULT_MIN_UV) & (swing >= FAULT_FACTOR * around) & (highest < FAULT_CORRELATION)
-    return fault
+    # Muscle is as local and as large, but fast: more than half of its amplitude lies above 20 Hz.
+    slow: Bools = muscle_uv(windows) < FAULT_FAST_SHARE * windows.std(axis=2)
+    return fault & slow
 
 
 def _fault_findings(segment_id: str, windows: Floats, fault: Bools) -> list[Finding]:
     found = []
     for row in np.flatnonzero(fault.any(axis=1)):
         runs = _runs(fault[row])
-        onset_s, duration_s = _seconds((runs[0][0], runs[-1][1]))
+        when_s = _seconds((runs[0][0], runs[-1][1]))
         value = float(np.ptp(windows[row][fault[row]], axis=1).max())
-        found.append(
-            finding(
-                segment_id, FindingKind.ELECTRODE_FAULT, (CHANNELS[row],), value, FAULT_MIN_UV, "uV peak to peak",
-                onset_s=onset_s, duration_s=duration_s,
-            )  # fmt: skip
-        )
+        where = (CHANNELS[row],)
+        found.append(finding(segment_id, FindingKind.ELECTRODE_FAULT, where, value, FAULT_MIN_UV, "uV peak to peak", when_s))
     return found
 
 
@@ -174,12 +168,9 @@ def _muscle_findings(segment_id: str, windows: Floats, good: Bools) -> list[Find
     if not above.any():
         return []
     when = np.flatnonzero(above.any(axis=0))
-    onset_s, duration_s = _seconds((int(when[0]), int(when[-1]) + 1))
+    when_s = _seconds((int(when[0]), int(when[-1]) + 1))
     where = names_of(np.flatnonzero(above.any(axis=1)))
-    value = float(rms[above].max())
-    return [
-        finding(segment_id, FindingKind.MUSCLE, where, value, threshold, "uV RMS 20-70 Hz", onset_s=onset_s, duration_s=duration_s)
-    ]
+    return [finding(segment_id, FindingKind.MUSCLE, where, float(rms[above].max()), threshold, "uV RMS 20-70 Hz", when_s)]
 
 
 def _line_ratio(spectrum: Spectrum) -> Floats:

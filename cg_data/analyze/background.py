@@ -37,7 +37,8 @@ EXPONENT_RANGE = (0.5, 2.0)
 """Bounds of the trend's exponent. Waking EEG lies between; a steeper spectrum (deep sleep, slowing) shall count as delta, a flatter one
 (muscle, fast activity) as beta, not as trend."""
 PEAK_FACTOR = 4.0
-"""A peak stands out where power is this many times the aperiodic fit (6 dB); 1/f noise without any rhythm stays below 3.3 on 99 of 100 pages."""
+"""A peak stands out where power is this many times the aperiodic fit (6 dB). In 1/f noise without any rhythm the highest
+of a band reaches 3.3 in one region of a hundred."""
 LOW_VOLTAGE_UV = 20.0
 """Low voltage: no region reaches this peak to peak (IFCN glossary, Kane et al. 2017; ACNS terminology 2021)."""
 ASYMMETRY_FRACTION = 0.5
@@ -46,8 +47,16 @@ ASYMMETRY_HZ = (2.0, 20.0)
 """Range in which sides are compared: clear of eye movements below and of muscle above."""
 
 _ACTIVITY = {Band.DELTA: FindingKind.DELTA_ACTIVITY, Band.THETA: FindingKind.THETA_ACTIVITY, Band.BETA: FindingKind.BETA_ACTIVITY}
-_FREQS_HZ: Floats = np.fft.rfftfreq(WINDOW_S * SFREQ_HZ, 1 / SFREQ_HZ)
-_FITTED: Bools = (_FREQS_HZ >= FIT_HZ[0]) & (_FREQS_HZ < FIT_HZ[1])
+
+
+def between(values: Floats, low: float, high: float) -> Bools:
+    """Which of `values` lie in the half-open range from `low` to `high`."""
+    inside: Bools = (values >= low) & (values < high)
+    return inside
+
+
+_FREQS_HZ: Floats = np.fft.rfftfreq(WINDOW_S * SFREQ_HZ, 1 / SFREQ_HZ).astype(np.float64)
+_FITTED: Bools = between(_FREQS_HZ, *FIT_HZ)
 _FIT_FREQS_HZ: Floats = _FREQS_HZ[_FITTED]
 _HANN: Floats = np.hanning(WINDOW_S * SFREQ_HZ + 1)[:-1]
 
@@ -69,17 +78,24 @@ class RegionBackground:
     rows: npt.NDArray[np.intp]
 
 
-def finding(segment_id: str, kind: FindingKind, channels: tuple[str, ...], value: float, threshold: float, unit: str,
-            *, onset_s: float = 0.0, duration_s: float = float(SEGMENT_S)) -> Finding:  # fmt: skip
-    """A `Finding` with its content id; value rounded to four decimals."""
-    content = (channels, round(onset_s, 4), round(duration_s, 4), round(value, 4), threshold, unit)
+def finding(
+    segment_id: str,
+    kind: FindingKind,
+    channels: tuple[str, ...],
+    value: float,
+    threshold: float,
+    unit: str,
+    when_s: tuple[float, float] = (0.0, float(SEGMENT_S)),
+) -> Finding:
+    """A `Finding` with its content id; `when_s` is onset and duration. Numbers are rounded to four decimals."""
+    onset_s, duration_s, value, threshold = (round(float(number), 4) for number in (*when_s, value, threshold))
     return Finding(
-        finding_id=content_id("finding", segment_id, kind, *content),
+        finding_id=content_id("finding", segment_id, kind, channels, onset_s, duration_s, value, threshold, unit),
         kind=kind,
         channels=channels,
-        onset_s=content[1],
-        duration_s=content[2],
-        value=content[3],
+        onset_s=onset_s,
+        duration_s=duration_s,
+        value=value,
         threshold=threshold,
         unit=unit,
     )
@@ -136,8 +152,7 @@ def _peak(ratio: Floats, inside: Bools) -> tuple[float, float]:
 
 def band_bins(band: Band) -> Bools:
     """Which of the fitted bins lie in `band`."""
-    low, high = BAND_EDGES_HZ[band]
-    return (_FIT_FREQS_HZ >= low) & (_FIT_FREQS_HZ < high)
+    return between(_FIT_FREQS_HZ, *BAND_EDGES_HZ[band])
 
 
 def peak_to_peak_uv(eeg_uv: npt.NDArray[np.float32]) -> Floats:
@@ -147,11 +162,13 @@ def peak_to_peak_uv(eeg_uv: npt.NDArray[np.float32]) -> Floats:
     return typical
 
 
-def regions_of(spectrum: Spectrum, peak_to_peak: Floats, usable: Bools) -> tuple[RegionBackground, ...]:
-    """Rhythm of every region that has a usable channel; `usable` is `(19,)`."""
+def regions_of(spectrum: Spectrum, peak_to_peak: Floats, usable: Bools, disturbed: Bools) -> tuple[RegionBackground, ...]:
+    """Rhythm of every region that has a usable channel. `usable` and `disturbed` are `(19,)`; a disturbed channel (eye movements, muscle)
+    counts only where its region has no better one."""
     result = []
     for region, rows in REGION_INDEX.items():
-        good = rows[usable[rows]]
+        good = rows[usable[rows] & ~disturbed[rows]]
+        good = good if len(good) else rows[usable[rows]]
         if len(good) == 0:
             continue
         power = np.exp(np.log(np.maximum(spectrum.power_uv2_hz[good], 1e-12)).mean(axis=0))
@@ -189,7 +206,7 @@ def asymmetry_findings(segment_id: str, spectrum: Spectrum, usable: Bools) -> li
 
     Amplitude is the root of the power from 2 to 20 Hz, averaged over the usable homologous pairs of the region.
     """
-    inside = (spectrum.freqs_hz >= ASYMMETRY_HZ[0]) & (spectrum.freqs_hz < ASYMMETRY_HZ[1])
+    inside = between(spectrum.freqs_hz, *ASYMMETRY_HZ)
     amplitude = np.sqrt(spectrum.power_uv2_hz[:, inside].sum(axis=1) / WINDOW_S)
     found = []
     for rows in REGION_INDEX.values():

@@ -8,7 +8,7 @@ import numpy.typing as npt
 from cg_data.vocabulary import CHANNEL_INDEX, CHANNELS, N_CHANNELS, POSITIONS_XY, REGION_CHANNELS, Region
 
 NEIGHBOUR_DISTANCE = 0.75
-"""On the unit disc of `POSITIONS_XY`: takes in the electrodes beside, before and behind and on the diagonal (0.42-0.71), not the next but one."""
+"""On the unit disc of `POSITIONS_XY`: takes in the electrodes beside, before, behind and on the diagonal (0.42 to 0.71)."""
 
 
 def _neighbours() -> npt.NDArray[np.bool_]:

@@ -7,6 +7,7 @@ installs nothing and keeps its settings file in a folder of this process that go
 from __future__ import annotations
 
 import atexit
+import math
 import os
 import shutil
 import tempfile
@@ -21,6 +22,9 @@ import yaml
 from cg_data.detect.spec import DetectorSpec
 from cg_data.errors import ConfigError
 from cg_data.vocabulary import WAVEFORMS
+
+_RARITY = 0.01
+_WIDTH_S = 0.3
 
 
 def quieten_ultralytics() -> None:
@@ -44,11 +48,30 @@ def build_network(spec: DetectorSpec) -> torch.nn.Module:
     from ultralytics.nn.tasks import DetectionModel
 
     # A single size, named "n" because Ultralytics tests size letters, carries our multiples.
-    config = _architecture(spec.architecture) | {
-        "scales": {"n": [spec.depth_multiple, spec.width_multiple, spec.max_channels]},
-        "scale": "n",
-    }
-    return DetectionModel(config, ch=1, nc=len(WAVEFORMS), verbose=False)
+    size = {"scales": {"n": [spec.depth_multiple, spec.width_multiple, spec.max_channels]}, "scale": "n"}
+    config = _architecture(spec.architecture) | size | {"reg_max": spec.distance_bins}
+    network = DetectionModel(config, ch=1, nc=len(WAVEFORMS), verbose=False)
+    _start_from_priors(network.model[-1], spec)
+    return network
+
+
+@torch.no_grad()
+def _start_from_priors(head: Any, spec: DetectorSpec) -> None:
+    """Let an untrained head say what is known beforehand: events are rare, a box is one row high and about a third of a second wide.
+
+    Rarity as in RetinaNet (Lin et al. 2017). Ultralytics starts from 640 x 640 photographs: boxes of four cells, scores near 1e-4.
+    """
+    branches = [(head.cv2, head.cv3)] + ([(head.one2one_cv2, head.one2one_cv3)] if hasattr(head, "one2one_cv2") else [])
+    for boxes, scores in branches:
+        for box, score, stride in zip(boxes, scores, head.stride.tolist(), strict=True):
+            score[-1].bias.fill_(math.log(_RARITY / (1 - _RARITY)))
+            half_px = torch.tensor([_WIDTH_S * spec.page.pixels_per_second, spec.page.pixels_per_row]) / 2
+            box[-1].bias.copy_(_distance_logits((half_px / stride).repeat(2), spec.distance_bins))
+
+
+def _distance_logits(cells: torch.Tensor, bins: int) -> torch.Tensor:
+    """Biases that make a head answer the distances `cells` `(4,)`, in cells: directly, or peaked among `bins`."""
+    return cells if bins == 1 else -(torch.arange(bins)[None] - cells[:, None]).abs().flatten()
 
 
 def _architecture(name: str) -> dict[str, Any]:

@@ -19,6 +19,7 @@ class DetectorSpec(Settings):
     depth_multiple: float = Field(gt=0)
     width_multiple: float = Field(gt=0)
     max_channels: int = Field(gt=0)
+    distance_bins: int = Field(ge=1, description="bins per side of a box (reg_max of Ultralytics); 1 gives the distance directly")
     page: PageSettings
     min_box_s: float = Field(ge=0, description="spikes and sharp waves are marked at least this wide")
     nms_iou: float = Field(gt=0, lt=1, description="temporal overlap above which the weaker of two events of a class and row goes")

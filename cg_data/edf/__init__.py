@@ -1,0 +1,1 @@
+"""EDF and EDF+ recordings: header, signal, annotations and the dialects of their channel labels."""

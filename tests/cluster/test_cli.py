@@ -90,13 +90,13 @@ def test_a_step_out_of_order_says_what_to_run_first(capsys: pytest.CaptureFixtur
 
 
 def test_a_mistake_is_found_inside_what_ray_wraps_around_it() -> None:
-    class Wrapped(Exception):
+    class WrappedError(Exception):
         def __init__(self, cause: Exception) -> None:
             self.cause = cause
 
     mistake = EdfError("header.n_signals", "a.edf: n_signals = 0; at least 1 is needed.")
     outer = RuntimeError("training failed")
-    outer.__cause__ = Wrapped(mistake)
+    outer.__cause__ = WrappedError(mistake)
     assert cli.user_error_in(outer) is mistake
 
 

@@ -1,0 +1,37 @@
+"""A user's folder of EDF files."""
+
+from __future__ import annotations
+
+from pyarrow import fs
+
+from cg_data import storage
+from cg_data.errors import StorageError
+
+
+def list_recordings(uri: str) -> list[str]:
+    """Sorted URIs of the ``.edf`` files in the folder `uri` and its subfolders; `uri` may also be one such file.
+
+    Only the name is looked at: a file that turns out not to be EDF is refused, with its reason, when it is opened.
+
+    Raises:
+        StorageError: there is no such folder, it cannot be read, or no EDF file is in it.
+    """
+    filesystem, path = storage.resolve(uri)
+    try:
+        kind = filesystem.get_file_info(path).type
+        if kind == fs.FileType.File and _is_edf(uri):
+            return [uri]
+        names = storage.list_files(uri, recursive=True) if kind == fs.FileType.Directory else []
+    except OSError as error:
+        raise StorageError(f"{uri}: the folder cannot be read ({error}).") from error
+    if kind == fs.FileType.NotFound:
+        raise StorageError(f"{uri}: no such folder. Give the folder that holds your .edf files.")
+    found = [name for name in names if _is_edf(name)]
+    if not found:
+        what = "the folder is empty" if not names and kind == fs.FileType.Directory else "no .edf file here"
+        raise StorageError(f"{uri}: {what}. Give a folder that holds EDF or EDF+ files (names ending in .edf).")
+    return found
+
+
+def _is_edf(name: str) -> bool:
+    return name.lower().endswith(".edf")

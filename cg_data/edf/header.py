@@ -1,0 +1,217 @@
+"""The header of an EDF or EDF+ file, parsed and checked (Kemp et al. 1992; Kemp and Olivan 2003).
+
+Faults that make the place of the samples doubtful are refused here. A faulty calibration of one signal is refused only when that
+signal is asked for (`calibration_uv`): an unused oximeter must not cost a patient's EEG.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import re
+
+from cg_data.errors import EdfError
+
+ANNOTATIONS_LABEL = "EDF Annotations"
+_FIXED_BYTES = 256
+_MAX_SIGNALS = 512
+_MAX_RECORD_S = 3600.0
+_MAX_SAMPLES_PER_RECORD = 1_000_000
+_MAX_SFREQ_HZ = 100_000.0
+_SIGNAL_FIELD_BYTES = (16, 80, 8, 8, 8, 8, 8, 80, 8, 32)
+_UV_PER_UNIT = {"uv": 1.0, "µv": 1.0, "μv": 1.0, "microv": 1.0, "mv": 1e3, "v": 1e6, "nv": 1e-3}
+_OTHER_FORMATS: tuple[tuple[bytes, str, str], ...] = (
+    (b"\xffBIOSEMI", "bdf", "a BioSemi BDF file (24-bit)"),
+    (b"\x1f\x8b", "gzip", "a gzip archive"),
+    (b"PK\x03\x04", "zip", "a zip archive"),
+    (b"GDF ", "gdf", "a GDF file"),
+    (b"Brain Vision", "brainvision", "a BrainVision header"),
+    (b"MATLAB 5.0", "matlab", "a MATLAB file (EEGLAB .set)"),
+    (b"\x89HDF", "hdf5", "an HDF5 file"),
+    (b"Version 3.0", "cnt", "a Neuroscan CNT file"),
+    (b"EEG-", "nihon_kohden", "a Nihon Kohden file"),
+)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class SignalHeader:
+    """One signal as the header states it; a number that cannot be read is NaN. `offset` counts int16 samples from a record's start."""
+
+    label: str
+    unit: str
+    physical_min: float
+    physical_max: float
+    digital_min: float
+    digital_max: float
+    samples_per_record: int
+    offset: int
+
+    @property
+    def is_annotations(self) -> bool:
+        return self.label == ANNOTATIONS_LABEL
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class EdfHeader:
+    """A checked header. `kind` is "EDF", "EDF+C" or "EDF+D"; `n_records` is as written (-1 for a recording that was never closed)."""
+
+    kind: str
+    patient: str
+    n_records: int
+    record_s: float
+    signals: tuple[SignalHeader, ...]
+
+    @property
+    def header_bytes(self) -> int:
+        return _FIXED_BYTES * (len(self.signals) + 1)
+
+    @property
+    def record_bytes(self) -> int:
+        return 2 * sum(signal.samples_per_record for signal in self.signals)
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        return tuple(signal.label for signal in self.signals)
+
+    def sfreq_hz(self, signal: int) -> float:
+        """Sampling rate of a signal, in hertz."""
+        return self.signals[signal].samples_per_record / self.record_s
+
+
+def parse_header(head: bytes, name: str) -> EdfHeader:
+    """Parse and check a header from the first bytes of a file (all of it, or at least 256 x 513 bytes).
+
+    Raises:
+        EdfError: ``file.*``, ``format.*`` or ``header.*``.
+    """
+    _refuse_other_formats(head, name)
+    reserved = head[192:236].decode("latin-1").strip(" \x00")
+    if reserved.upper().startswith("24BIT"):
+        raise EdfError("format.bdf", f"{name}: this is a BDF file (24-bit), not EDF. Convert it to EDF+.")
+    n_signals = _integer(head[252:256], "n_signals", name)
+    if not 1 <= n_signals <= _MAX_SIGNALS:
+        raise EdfError("header.n_signals", f"{name}: the number of signals is {n_signals}, it must be between 1 and {_MAX_SIGNALS}.")
+    header_bytes, expected = _integer(head[184:192], "header_bytes", name), _FIXED_BYTES * (n_signals + 1)
+    if header_bytes != expected:
+        raise EdfError("header.bytes", f"{name}: the header says it has {header_bytes} bytes, {n_signals} signals make {expected}.")
+    if len(head) < expected:
+        raise EdfError("file.header_cut", f"{name}: the file ends inside its header ({len(head)} of {expected} bytes).")
+    n_records = _integer(head[236:244], "n_records", name)
+    if n_records < -1:
+        raise EdfError("header.n_records", f"{name}: the number of records is {n_records}; only -1 (not closed) may be negative.")
+    header = EdfHeader(
+        kind=reserved[:5] if reserved[:5] in ("EDF+C", "EDF+D") else "EDF",
+        patient=head[8:88].decode("latin-1").strip(" \x00"),
+        n_records=n_records,
+        record_s=_record_duration_s(head[244:252], name),
+        signals=_signals(head[_FIXED_BYTES:expected], n_signals, name),
+    )
+    _check_rates(header, name)
+    return header
+
+
+def calibration_uv(signal: SignalHeader, name: str) -> tuple[float, float]:
+    """Gain and offset that turn digital values into microvolts: ``uv = gain * digital + offset``.
+
+    A physical minimum above the maximum is legal (inverted polarity); a swapped digital pair leaves the polarity open and is refused.
+
+    Raises:
+        EdfError: ``signal.unit``, ``signal.digital_range`` or ``signal.physical_range``.
+    """
+    unit = signal.unit.lower().replace(" ", "")
+    if unit not in _UV_PER_UNIT:
+        raise EdfError("signal.unit", f"{name}: signal '{signal.label}' is in '{signal.unit}'; uV, mV, V or nV is needed.")
+    low, high = signal.digital_min, signal.digital_max
+    if not (math.isfinite(low) and math.isfinite(high) and low < high):
+        raise EdfError(
+            "signal.digital_range", f"{name}: signal '{signal.label}' has the digital range {low:g} to {high:g}, which fixes no scale."
+        )
+    start, stop = signal.physical_min, signal.physical_max
+    if not (math.isfinite(start) and math.isfinite(stop)) or start == stop:
+        raise EdfError(
+            "signal.physical_range", f"{name}: signal '{signal.label}' has the physical range {start:g} to {stop:g}, which fixes no scale."
+        )
+    gain = (stop - start) / (high - low)
+    return gain * _UV_PER_UNIT[unit], (start - gain * low) * _UV_PER_UNIT[unit]
+
+
+def _refuse_other_formats(head: bytes, name: str) -> None:
+    if not head:
+        raise EdfError("file.empty", f"{name}: the file is empty.")
+    for magic, key, words in _OTHER_FORMATS:
+        if head.startswith(magic):
+            raise EdfError(f"format.{key}", f"{name}: this is {words}, not EDF. Convert or unpack it to EDF+ first.")
+    if head[:8].strip(b" \x00") != b"0":
+        raise EdfError("format.unknown", f"{name}: this is not an EDF file (its version field is not '0').")
+    if len(head) < _FIXED_BYTES:
+        raise EdfError("file.header_cut", f"{name}: the file ends inside its header ({len(head)} of 256 bytes).")
+
+
+def _integer(field: bytes, key: str, name: str) -> int:
+    text = field.decode("latin-1").strip(" \x00")
+    if not re.fullmatch(r"[+-]?[0-9]+", text):
+        raise EdfError(f"header.{key}", f"{name}: the header field {key} reads '{text}', which is not a whole number.")
+    return int(text)
+
+
+def _number(field: bytes) -> float:
+    """A decimal number, NaN where there is none; a decimal comma is accepted."""
+    text = field.decode("latin-1").strip(" \x00").replace(",", ".")
+    return float(text) if re.fullmatch(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?", text) else math.nan
+
+
+def _record_duration_s(field: bytes, name: str) -> float:
+    duration_s = _number(field)
+    if not 0 < duration_s <= _MAX_RECORD_S:
+        raise EdfError(
+            "header.record_duration",
+            f"{name}: a data record lasts '{field.decode('latin-1').strip()}' s; it must be above 0 and at most 3600.",
+        )
+    return duration_s
+
+
+def _signals(block: bytes, n_signals: int, name: str) -> tuple[SignalHeader, ...]:
+    columns: list[list[bytes]] = []
+    at = 0
+    for width in _SIGNAL_FIELD_BYTES:
+        columns.append([block[at + i * width : at + (i + 1) * width] for i in range(n_signals)])
+        at += n_signals * width
+    signals, offset = [], 0
+    for label, _, unit, p_min, p_max, d_min, d_max, _, samples, _ in zip(*columns, strict=True):
+        n_samples = _integer(samples, "samples_per_record", name)
+        if not 1 <= n_samples <= _MAX_SAMPLES_PER_RECORD:
+            text = label.decode("latin-1").strip()
+            raise EdfError(
+                "header.samples_per_record", f"{name}: signal '{text}' has {n_samples} samples per record; 1 to 1000000 are possible."
+            )
+        signals.append(
+            SignalHeader(
+                label=label.decode("latin-1").strip(" \x00"),
+                unit=_unit(unit),
+                physical_min=_number(p_min),
+                physical_max=_number(p_max),
+                digital_min=_number(d_min),
+                digital_max=_number(d_max),
+                samples_per_record=n_samples,
+                offset=offset,
+            )
+        )
+        offset += n_samples
+    return tuple(signals)
+
+
+def _unit(field: bytes) -> str:
+    """The micro sign is written in Latin-1 by some systems and in UTF-8 by others."""
+    text = field.strip(b" \x00")
+    try:
+        return text.decode("utf-8")
+    except UnicodeDecodeError:
+        return text.decode("latin-1")
+
+
+def _check_rates(header: EdfHeader, name: str) -> None:
+    if all(signal.is_annotations for signal in header.signals):
+        raise EdfError("header.no_signal", f"{name}: the file holds annotations only, no signal.")
+    fastest = max(header.sfreq_hz(i) for i, signal in enumerate(header.signals) if not signal.is_annotations)
+    if fastest > _MAX_SFREQ_HZ:
+        raise EdfError("header.record_duration", f"{name}: a sampling rate of {fastest:g} Hz follows from the header, which cannot be EEG.")

@@ -1,0 +1,173 @@
+"""What may be said about a page: the annotation, ordered for speaking. Nothing that is not in it is ever put into words."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable
+
+from cg_data.analyze.annotate import present_kinds
+from cg_data.analyze.cleaning import EventGroup, group_events
+from cg_data.analyze.layout import in_page_order
+from cg_data.records import Annotation, RegionRhythm, Segment
+from cg_data.vocabulary import (
+    CHANNELS,
+    FAMILY_OF,
+    FINDING_OF_WAVEFORM,
+    LEFT_CHANNELS,
+    REGION_CHANNELS,
+    RIGHT_CHANNELS,
+    Band,
+    Eyes,
+    Family,
+    FindingKind,
+    Region,
+    Stage,
+)
+
+GENERALISED_FRACTION = 0.5
+"""A discharge over both sides and at least this share of the electrodes is generalised."""
+LATERAL_RATIO = 3
+"""One side: at least this many electrodes of it for each of the other."""
+
+_RHYTHM_KINDS = {
+    Band.ALPHA: FindingKind.ALPHA_RHYTHM,
+    Band.BETA: FindingKind.BETA_ACTIVITY,
+    Band.THETA: FindingKind.THETA_ACTIVITY,
+    Band.DELTA: FindingKind.DELTA_ACTIVITY,
+}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Statement:
+    """Words, and the ids of the events and findings that they rest on."""
+
+    text: str
+    evidence: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Discharge:
+    """The commonest epileptiform discharge of a page: its kind, where, and the channel of greatest voltage."""
+
+    kind: FindingKind
+    location: str
+    maximum: str
+    evidence: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Facts:
+    annotation: Annotation
+    kinds: frozenset[FindingKind]
+    groups: tuple[EventGroup, ...]
+    missing: tuple[str, ...]
+
+
+def facts_of(segment: Segment, annotation: Annotation) -> Facts:
+    return Facts(
+        annotation=annotation,
+        kinds=present_kinds(annotation),
+        groups=group_events(annotation.events, segment.eeg_uv),
+        missing=tuple(name for name, exists in zip(CHANNELS, segment.mask, strict=True) if not exists),
+    )
+
+
+def channels_of(facts: Facts, kinds: Iterable[FindingKind]) -> tuple[str, ...]:
+    """Electrodes of all findings of `kinds`, in page order."""
+    wanted = set(kinds)
+    return in_page_order({name for f in facts.annotation.findings if f.kind in wanted for name in f.channels})
+
+
+def evidence_of(facts: Facts, kinds: Iterable[FindingKind]) -> tuple[str, ...]:
+    """Ids of the findings of `kinds`, then of their events."""
+    wanted = set(kinds)
+    findings = tuple(f.finding_id for f in facts.annotation.findings if f.kind in wanted)
+    return findings + tuple(e.event_id for e in facts.annotation.events if FINDING_OF_WAVEFORM[e.waveform] in wanted)
+
+
+def groups_of(facts: Facts, kind: FindingKind) -> tuple[EventGroup, ...]:
+    return tuple(group for group in facts.groups if group.kind == kind)
+
+
+def region_of(channel: str) -> Region:
+    return next(region for region, names in REGION_CHANNELS.items() if channel in names)
+
+
+def rhythm_of(facts: Facts, region: Region) -> RegionRhythm | None:
+    return next((r for r in facts.annotation.background if r.region == region), None)
+
+
+def dominant_rhythm(facts: Facts, region: Region) -> Statement | None:
+    """The band of a region's rhythm where one stands out of the aperiodic spectrum; elsewhere the strongest band is chance, hence None."""
+    rhythm = rhythm_of(facts, region)
+    if rhythm is None:
+        return None
+    kind, names = _RHYTHM_KINDS[rhythm.band], set(REGION_CHANNELS[region])
+    ids = tuple(f.finding_id for f in facts.annotation.findings if f.kind == kind and names.intersection(f.channels))
+    return Statement(text=str(rhythm.band), evidence=ids) if ids else None
+
+
+def locate(channels: Iterable[str], maximum: str, n_recorded: int) -> str:
+    """Side and region of a field: "generalised", "left temporal", "bilateral frontal", "midline central"."""
+    names = set(channels)
+    left, right = len(names & LEFT_CHANNELS), len(names & RIGHT_CHANNELS)
+    if left and right and len(names) >= GENERALISED_FRACTION * n_recorded:
+        return "generalised"
+    if not left and not right:
+        side = "midline"
+    elif left >= LATERAL_RATIO * right:
+        side = "left"
+    elif right >= LATERAL_RATIO * left:
+        side = "right"
+    else:
+        side = "bilateral"
+    return f"{side} {region_of(maximum)}"
+
+
+def main_discharge(facts: Facts) -> Discharge | None:
+    """The discharge with the most events on the page, or None."""
+    n_recorded = len(CHANNELS) - len(facts.missing)
+    found: dict[tuple[FindingKind, str], list[EventGroup]] = {}
+    for group in facts.groups:
+        if FAMILY_OF[group.kind] == Family.EPILEPTIFORM:
+            found.setdefault((group.kind, locate(group.channels, group.maximum, n_recorded)), []).append(group)
+    if not found:
+        return None
+    (kind, location), groups = max(found.items(), key=lambda item: sum(len(g.event_ids) for g in item[1]))
+    largest = max(groups, key=lambda g: len(g.event_ids))
+    ids = tuple(event_id for group in groups for event_id in group.event_ids)
+    findings = tuple(f.finding_id for f in facts.annotation.findings if f.kind == kind)
+    return Discharge(kind=kind, location=location, maximum=largest.maximum, evidence=findings + ids)
+
+
+def main_artefact(facts: Facts) -> FindingKind | None:
+    """The artefact that covers most channel-seconds of the page, or None."""
+    covered_s: dict[FindingKind, float] = {}
+    for event in facts.annotation.events:
+        kind = FINDING_OF_WAVEFORM[event.waveform]
+        covered_s[kind] = covered_s.get(kind, 0.0) + event.duration_s
+    for f in facts.annotation.findings:
+        if f.unit != "probability":
+            covered_s[f.kind] = max(covered_s.get(f.kind, 0.0), f.duration_s * len(f.channels))
+    artefacts = [kind for kind in facts.kinds if FAMILY_OF[kind] == Family.ARTEFACT]
+    return max(sorted(artefacts), key=lambda kind: covered_s.get(kind, 0.0), default=None)
+
+
+_SLEEP = {Stage.N1: "N1 sleep", Stage.N2: "N2 sleep", Stage.N3: "N3 sleep", Stage.REM: "REM sleep"}
+_WAKE = {Eyes.OPEN: "wake, eyes open", Eyes.CLOSED: "wake, eyes closed", Eyes.UNKNOWN: "wake"}
+STATES: tuple[str, ...] = (_WAKE[Eyes.CLOSED], _WAKE[Eyes.OPEN], *_SLEEP.values())
+"""Every state of vigilance in words, wake divided by the eyes."""
+_STATE_EVIDENCE = {
+    Stage.WAKE: (FindingKind.ALPHA_RHYTHM,),
+    Stage.N2: (FindingKind.SLEEP_SPINDLE, FindingKind.K_COMPLEX),
+    Stage.N3: (FindingKind.DELTA_ACTIVITY,),
+}
+
+
+def state(facts: Facts) -> Statement | None:
+    """Vigilance in words, or None where no label tells it. Its evidence is what on the page speaks for it."""
+    stage = facts.annotation.stage
+    if stage == Stage.UNKNOWN:
+        return None
+    text = _WAKE[facts.annotation.eyes] if stage == Stage.WAKE else _SLEEP[stage]
+    return Statement(text=text, evidence=evidence_of(facts, _STATE_EVIDENCE.get(stage, ())))

@@ -1,0 +1,299 @@
+"""Training of the waveform detector: the Ultralytics network and its loss in a loop of our own.
+
+The loop runs alone or as one of `world_size` processes under an initialised `torch.distributed` group (gloo or NCCL). Gradients are
+averaged over the group and BatchNorm statistics at the end of each epoch, so that all ranks hold the same weights. Every page is drawn
+when it is needed from its signal, augmented as signal (gain, lost channels); a picture is never flipped, scaled or mixed, because polarity,
+direction of time and rows carry the classes. The order of pages and their augmentation are functions of seed, epoch and page alone: equal
+seed, data and number of processes give equal bits on the CPU with one thread, whether or not the training was interrupted.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import math
+import types
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.distributed as dist
+
+from cg_data.detect.boxes import Marks, boxes_of_marks, marks_of_labels
+from cg_data.detect.detector import Detector
+from cg_data.detect.network import build_network, network_input
+from cg_data.detect.spec import DetectorSpec
+from cg_data.errors import ConfigError
+from cg_data.page import page_shape, render_batch
+from cg_data.progress import Progress, silent
+from cg_data.records import Event, Segment
+from cg_data.settings import PageSettings
+from cg_data.vocabulary import Waveform
+from cg_train.detection_metrics import best_threshold, detection_metrics, match
+from cg_train.recipe import DetectorRecipe
+
+TrainerState = dict[str, torch.Tensor]
+"""Everything that a training needs to go on, as plain tensors; equal on all ranks."""
+
+_LOSSES = ("box", "class", "distance")
+# Gains of the three losses and momentum are the defaults of Ultralytics.
+_GAINS = {"box": 7.5, "cls": 0.5, "dfl": 1.5}
+_BETAS = (0.937, 0.999)
+_GRADIENT_CLIP = 10.0
+_LAST_RATE = 0.01
+_CHANNEL_LOSS = 0.02
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EpochReport:
+    """What an epoch gave. `losses` are means over its steps and ranks; `state` is for a checkpoint."""
+
+    epoch: int
+    epochs: int
+    losses: dict[str, float]
+    learning_rate: float
+    state: TrainerState
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainedDetector:
+    """The averaged (EMA) network, its description with thresholds chosen on the validation segments, and its metrics there."""
+
+    network: torch.nn.Module
+    spec: DetectorSpec
+    validation: dict[str, Any]
+
+
+def train(
+    recipe: DetectorRecipe,
+    segments: Sequence[Segment],
+    validation: Sequence[Segment],
+    *,
+    rank: int = 0,
+    world_size: int = 1,
+    device: str = "cpu",
+    state: TrainerState | None = None,
+    on_epoch: Callable[[EpochReport], None] = lambda report: None,
+    on_step: Progress = silent,
+) -> TrainedDetector:
+    """Train a detector on `segments` and choose its thresholds on `validation`; every rank returns the same.
+
+    Args:
+        recipe: what to train and how long; `recipe.batch` counts pages over all ranks.
+        segments: all training segments on every rank; each rank draws its share of every batch.
+        state: `EpochReport.state` of an interrupted training, to go on after that epoch.
+        on_epoch: called after each epoch on every rank.
+        on_step: called after each step with steps done, steps in all and the loss.
+
+    Raises:
+        ConfigError: the batch does not divide by the number of ranks, or there are fewer segments than one batch.
+    """
+    steps = _steps_per_epoch(recipe, len(segments), world_size)
+    training = _Training(recipe, steps * recipe.epochs, world_size, device)
+    if state is not None:
+        training.restore(state)
+    for epoch in range(training.epochs_done, recipe.epochs):
+        order = epoch_order(recipe.seed, epoch, len(segments))
+        for step in range(steps):
+            share = order[step * recipe.batch : (step + 1) * recipe.batch][rank::world_size]
+            loss = training.step(make_batch(recipe, [segments[i] for i in share], [(recipe.seed, epoch, int(i)) for i in share]))
+            on_step(epoch * steps + step + 1, steps * recipe.epochs, f"loss {loss:.3f}")
+        losses = training.end_epoch()
+        on_epoch(
+            EpochReport(
+                epoch=epoch + 1, epochs=recipe.epochs, losses=losses, learning_rate=training.learning_rate(), state=training.export()
+            )
+        )
+    return _finish(recipe, training.averaged, validation, device)
+
+
+def spec_of(recipe: DetectorRecipe, thresholds: Mapping[Waveform, float] | None = None) -> DetectorSpec:
+    """The description of a detector trained by `recipe`."""
+    shared = recipe.model_dump(include=set(DetectorSpec.model_fields) & set(DetectorRecipe.model_fields))
+    return DetectorSpec(**shared, thresholds=dict(thresholds or {}))
+
+
+def select_thresholds(found: Sequence[Sequence[Event]], truth: Sequence[Marks]) -> dict[Waveform, float]:
+    """For each waveform the score at which its F1 on these pages is greatest."""
+    return {waveform: round(best_threshold(matches), 4) for waveform, matches in match(found, truth).items()}
+
+
+def evaluate(detector: Detector, segments: Sequence[Segment]) -> dict[str, Any]:
+    """`detection_metrics` of a detector on segments with reference labels, at its working thresholds."""
+    found, truth = _found_and_truth(detector, segments)
+    return detection_metrics(found, truth, {waveform: detector.spec.threshold(waveform) for waveform in Waveform})
+
+
+def _finish(recipe: DetectorRecipe, network: torch.nn.Module, validation: Sequence[Segment], device: str) -> TrainedDetector:
+    bare = spec_of(recipe)
+    found, truth = _found_and_truth(Detector(copy.deepcopy(network), bare, device), validation)
+    spec = spec_of(recipe, select_thresholds(found, truth))
+    metrics = detection_metrics(found, truth, {waveform: spec.threshold(waveform) for waveform in Waveform})
+    return TrainedDetector(network=network, spec=spec, validation=metrics)
+
+
+def _found_and_truth(detector: Detector, segments: Sequence[Segment]) -> tuple[list[tuple[Event, ...]], list[Marks]]:
+    truth = [marks_of_labels(s.labels, s.mask, detector.spec.min_box_s) for s in segments]
+    found: list[tuple[Event, ...]] = []
+    for start in range(0, len(segments), 16):
+        chunk = segments[start : start + 16]
+        found += detector.propose(np.stack([s.eeg_uv for s in chunk]), np.stack([s.mask for s in chunk]))
+    return found, truth
+
+
+def _steps_per_epoch(recipe: DetectorRecipe, segments: int, world_size: int) -> int:
+    if recipe.batch % world_size:
+        raise ConfigError(
+            f"train.detector.batch: {recipe.batch} pages do not divide among {world_size} workers. Use a multiple of {world_size}."
+        )
+    if segments < recipe.batch:
+        raise ConfigError(
+            f"train.detector.batch: {recipe.batch} pages a step, but only {segments} training segments. Lower it or add recordings."
+        )
+    return segments // recipe.batch
+
+
+def epoch_order(seed: int, epoch: int, count: int) -> npt.NDArray[np.int64]:
+    """The order of `count` segments in an epoch: a function of its arguments alone."""
+    return np.random.default_rng((seed, epoch)).permutation(count)
+
+
+def make_batch(recipe: DetectorRecipe, segments: Sequence[Segment], seeds: Sequence[tuple[int, ...]]) -> dict[str, torch.Tensor]:
+    """Augmented pages and their boxes as the Ultralytics loss takes them: `img`, `batch_idx`, `cls`, `bboxes` (centre and size, 0 to 1)."""
+    signals, masks, targets = [], [], []
+    for position, (segment, seed) in enumerate(zip(segments, seeds, strict=True)):
+        eeg_uv, mask = _augment(segment, recipe.gain_log2, np.random.default_rng(seed))
+        signals.append(eeg_uv)
+        masks.append(mask)
+        targets.append(_targets(position, marks_of_labels(segment.labels, mask, recipe.min_box_s), recipe.page))
+    rows = torch.from_numpy(np.concatenate(targets))
+    pages = render_batch(np.stack(signals), np.stack(masks), recipe.page)
+    return {"img": network_input(pages, "cpu"), "batch_idx": rows[:, 0], "cls": rows[:, 1], "bboxes": rows[:, 2:]}
+
+
+def _augment(segment: Segment, gain_log2: float, random: np.random.Generator) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
+    gain = np.float32(2.0 ** random.uniform(-gain_log2, gain_log2))
+    return segment.eeg_uv * gain, segment.mask & (random.random(len(segment.mask)) >= _CHANNEL_LOSS)
+
+
+def _targets(position: int, marks: Marks, page: PageSettings) -> npt.NDArray[np.float32]:
+    """Rows `(n, 6)`: page of the batch, class, centre x and y, width and height as fractions of the picture."""
+    height, width = page_shape(page)
+    left, top, right, bottom = boxes_of_marks(marks, page).T
+    columns = [np.full(len(marks), position), marks[:, 0], (left + right) / 2 / width, (top + bottom) / 2 / height]
+    return np.stack([*columns, (right - left) / width, (bottom - top) / height], axis=1).astype(np.float32)
+
+
+class _Training:
+    """Network, its average, optimiser and loss of one process."""
+
+    def __init__(self, recipe: DetectorRecipe, total_steps: int, world_size: int, device: str) -> None:
+        self._recipe, self._total_steps, self._world_size, self._device = recipe, total_steps, world_size, device
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(recipe.seed)
+            network = build_network(spec_of(recipe))
+        self._network: Any = network.to(device)
+        self._network.args = types.SimpleNamespace(**_GAINS, epochs=recipe.epochs)
+        self._criterion = self._network.init_criterion()
+        self.averaged = copy.deepcopy(self._network).eval().requires_grad_(False)
+        self._parameters = [p for p in self._network.parameters() if p.requires_grad]
+        matrices = [p for p in self._parameters if p.ndim > 1]
+        vectors = [p for p in self._parameters if p.ndim <= 1]
+        groups = [{"params": matrices, "weight_decay": recipe.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
+        self._optimizer = torch.optim.AdamW(groups, lr=recipe.learning_rate, betas=_BETAS)
+        self._sums = torch.zeros(len(_LOSSES) + 1, dtype=torch.float64)
+        self._steps_done = 0
+        self.epochs_done = 0
+
+    def learning_rate(self) -> float:
+        """Linear warm-up, then a cosine to one hundredth."""
+        warmup = max(1, round(self._recipe.warmup_fraction * self._total_steps))
+        if self._steps_done < warmup:
+            return self._recipe.learning_rate * (self._steps_done + 1) / warmup
+        progress = (self._steps_done - warmup) / max(1, self._total_steps - warmup)
+        return self._recipe.learning_rate * (_LAST_RATE + (1 - _LAST_RATE) * 0.5 * (1 + math.cos(math.pi * progress)))
+
+    def step(self, batch: dict[str, torch.Tensor]) -> float:
+        """One optimiser step on this rank's share of a batch; its loss per page on this rank."""
+        for group in self._optimizer.param_groups:
+            group["lr"] = self.learning_rate()
+        moved = {name: tensor.to(self._device) for name, tensor in batch.items()}
+        losses, parts = self._criterion(self._network.train()(moved["img"]), moved)
+        loss = losses.sum() / len(moved["img"])
+        self._optimizer.zero_grad()
+        loss.backward()
+        self._average_gradients()
+        torch.nn.utils.clip_grad_norm_(self._parameters, _GRADIENT_CLIP)
+        self._optimizer.step()
+        self._steps_done += 1
+        self._update_average()
+        self._sums += torch.tensor([*(float(part) for part in parts.values()), 1.0], dtype=torch.float64)
+        return float(loss)
+
+    def _average_gradients(self) -> None:
+        if self._world_size > 1:
+            _average_over_ranks([p.grad for p in self._parameters if p.grad is not None], self._world_size)
+
+    @torch.no_grad()
+    def _update_average(self) -> None:
+        # The average starts fast, or it would remember the untrained weights through a short training.
+        decay = min(self._recipe.ema_decay, (1 + self._steps_done) / (10 + self._steps_done))
+        for kept, new in zip(self.averaged.state_dict().values(), self._network.state_dict().values(), strict=True):
+            if kept.is_floating_point():
+                kept.lerp_(new, 1 - decay)
+            else:
+                kept.copy_(new)
+
+    def end_epoch(self) -> dict[str, float]:
+        """Make BatchNorm statistics equal on all ranks; mean losses of the epoch."""
+        if self._world_size > 1:
+            buffers = [b for net in (self._network, self.averaged) for b in net.buffers() if b.is_floating_point()]
+            _average_over_ranks([*buffers, self._sums], self._world_size)
+        means = (self._sums[:-1] / self._sums[-1]).tolist()
+        self._sums.zero_()
+        self.epochs_done += 1
+        self._schedule_heads()
+        return dict(zip(_LOSSES, means, strict=True))
+
+    def _schedule_heads(self) -> None:
+        """End-to-end heads shift weight from their one-to-many to their one-to-one loss with each epoch."""
+        if hasattr(self._criterion, "update"):
+            self._criterion.updates = self.epochs_done - 1
+            self._criterion.update()
+
+    def export(self) -> TrainerState:
+        """A copy of the whole state on the CPU."""
+        state = {"epochs_done": torch.tensor(self.epochs_done), "steps_done": torch.tensor(self._steps_done)}
+        state |= {f"network.{name}": tensor for name, tensor in self._network.state_dict().items()}
+        state |= {f"averaged.{name}": tensor for name, tensor in self.averaged.state_dict().items()}
+        for index, moments in self._optimizer.state_dict()["state"].items():
+            state |= {f"optimizer.{index}.{name}": tensor for name, tensor in moments.items()}
+        return {name: tensor.detach().cpu().clone().contiguous() for name, tensor in state.items()}
+
+    def restore(self, state: TrainerState) -> None:
+        """Go back to what `export` gave."""
+        self.epochs_done, self._steps_done = int(state["epochs_done"]), int(state["steps_done"])
+        self._network.load_state_dict(_under(state, "network."))
+        self.averaged.load_state_dict(_under(state, "averaged."))
+        moments: dict[int, dict[str, torch.Tensor]] = {}
+        for name, tensor in _under(state, "optimizer.").items():
+            index, _, key = name.partition(".")
+            moments.setdefault(int(index), {})[key] = tensor.clone()
+        self._optimizer.load_state_dict({"state": moments, "param_groups": self._optimizer.state_dict()["param_groups"]})
+        self._schedule_heads()
+
+
+def _under(state: TrainerState, prefix: str) -> TrainerState:
+    return {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}
+
+
+def _average_over_ranks(tensors: Sequence[torch.Tensor], world_size: int) -> None:
+    """Replace each tensor by its mean over the ranks, in one exchange for each type."""
+    for dtype in sorted({tensor.dtype for tensor in tensors}, key=str):
+        alike = [tensor for tensor in tensors if tensor.dtype == dtype]
+        flat = torch.cat([tensor.detach().flatten() for tensor in alike])
+        dist.all_reduce(flat)
+        for tensor, mean in zip(alike, torch.split(flat / world_size, [t.numel() for t in alike]), strict=True):
+            tensor.detach().copy_(mean.view_as(tensor))

@@ -1,0 +1,205 @@
+"""Optimiser steps with DeepSpeed, without Ray: the same code runs in one process, under torchrun and inside Ray Train.
+
+The loss is the mean over the label tokens of the whole global batch, so that neither the number of workers nor the cut into micro-batches
+weighs one token more than another.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import os
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from cg_data.errors import ConfigError, UserError
+from cg_train.batches import StepBatch, to_device
+from cg_train.plan import accumulation
+from cg_train.recipe import StageRecipe, TrainSettings
+
+if TYPE_CHECKING:
+    import torch
+
+_T = TypeVar("_T")
+_IGNORED = -100
+"""Label of a token that carries no loss (the convention of torch's cross-entropy)."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class StepReport:
+    """One optimiser step. `step` counts from 1; `samples` and `tokens` (those with a loss) are of the whole global batch."""
+
+    step: int
+    loss: float
+    lr: float
+    grad_norm: float
+    samples: int
+    tokens: int
+    seconds: float
+    data_wait_s: float
+    sample_ids: tuple[str, ...]
+
+
+def import_deepspeed(*, gpu: bool) -> Any:
+    """DeepSpeed, without its compiler on CPU and without what its autotuner would import.
+
+    On CPU it would build a shared-memory collective with g++ at the first engine; gloo serves as well. The autotuner imports MLflow if it
+    is there, which costs several times what DeepSpeed itself does; a worker has no use for either.
+    """
+    if not gpu:
+        os.environ["DS_ACCELERATOR"] = "cpu"
+    hidden = "mlflow" not in sys.modules
+    if hidden:
+        sys.modules["mlflow"] = None  # type: ignore[assignment]
+    try:
+        import deepspeed
+    finally:
+        if hidden:
+            del sys.modules["mlflow"]
+    import logging
+
+    logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
+    if not gpu:
+        deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+    return deepspeed
+
+
+def engine_config(recipe: StageRecipe, settings: TrainSettings, workers: int) -> dict[str, Any]:
+    """The DeepSpeed configuration of a stage (https://www.deepspeed.ai/docs/config-json)."""
+    return {
+        "train_batch_size": recipe.global_batch,
+        "train_micro_batch_size_per_gpu": recipe.micro_batch,
+        "gradient_accumulation_steps": accumulation(recipe, workers),
+        "gradient_clipping": recipe.gradient_clip,
+        "bf16": {"enabled": settings.precision == "bfloat16"},
+        "zero_optimization": {"stage": settings.zero_stage, "stage3_gather_16bit_weights_on_model_save": True},
+        "zero_allow_untested_optimizer": True,
+        "checkpoint": {"use_node_local_storage": True},
+        "steps_per_print": sys.maxsize,
+    }
+
+
+def learning_rate_factor(step: int, *, steps: int, warmup_fraction: float) -> float:
+    """Share of the peak learning rate at `step` (from 0): linear warm-up, then half a cosine to zero (Loshchilov & Hutter 2017)."""
+    warmup = round(steps * warmup_fraction)
+    if step < warmup:
+        return (step + 1) / warmup
+    return 0.5 * (1.0 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
+
+
+def make_engine(model: torch.nn.Module, recipe: StageRecipe, config: dict[str, Any], *, steps: int, gpu: bool) -> Any:
+    """A DeepSpeed engine around `model` that trains the parameters which require gradients, with AdamW (Loshchilov & Hutter 2019)."""
+    import torch
+
+    deepspeed = import_deepspeed(gpu=gpu)
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.AdamW(trained, lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda step: learning_rate_factor(step, steps=steps, warmup_fraction=recipe.warmup_fraction)
+    )
+    engine, *_ = deepspeed.initialize(model=model, optimizer=optimizer, lr_scheduler=schedule, config=config)
+    return engine
+
+
+def together(work: Callable[[], _T], device: Any) -> _T:
+    """Do `work` on all workers; a `UserError` on one is raised on all, so that none waits for another for ever.
+
+    Raises:
+        UserError: of the first worker, by rank, that met one.
+    """
+    import torch
+    import torch.distributed as dist
+
+    result: _T | None = None
+    failure: UserError | None = None
+    try:
+        result = work()
+    except UserError as error:
+        failure = error
+    failures = torch.tensor([0 if failure is None else 1], device=device)
+    dist.all_reduce(failures)
+    if failures.item():
+        met: list[UserError | None] = [None] * dist.get_world_size()
+        dist.all_gather_object(met, failure)
+        raise next(error for error in met if error is not None)
+    return result  # type: ignore[return-value]
+
+
+def train_steps(engine: Any, batches: Iterable[Callable[[], StepBatch]], *, declared: frozenset[str] | None) -> Iterator[StepReport]:
+    """Take one optimiser step per batch and report it.
+
+    Args:
+        engine: from `make_engine`.
+        batches: for each step a function that waits for its batch (`cg_train.batches.prefetched`).
+        declared: names of the parameters that must receive gradients at the first step, all of them and no others; None trusts.
+
+    Raises:
+        ConfigError: other parameters receive gradients than those declared.
+        UserError: a sample cannot be made into a batch.
+    """
+    gate = None if declared is None else _GradientGate(engine.module, declared)
+    for fetch in batches:
+        started = time.perf_counter()
+        batch = together(fetch, engine.device)
+        waited = time.perf_counter() - started
+        lr = float(engine.get_lr()[0])
+        loss, tokens = _one_step(engine, batch)
+        if gate is not None:
+            together(gate.check, engine.device)
+            gate = None
+        yield StepReport(
+            step=batch.step + 1,
+            loss=loss,
+            lr=lr,
+            grad_norm=float(engine.get_global_grad_norm() or 0.0),
+            samples=engine.train_batch_size(),
+            tokens=tokens,
+            seconds=time.perf_counter() - started,
+            data_wait_s=waited,
+            sample_ids=batch.sample_ids,
+        )
+
+
+def _one_step(engine: Any, batch: StepBatch) -> tuple[float, int]:
+    """Forward, backward and update; returns the loss and the number of label tokens of the global batch."""
+    import torch
+    import torch.distributed as dist
+
+    micro = [to_device(inputs, engine.device) for inputs in batch.micro_batches]
+    # Position 0 predicts nothing: the label shift of a causal model drops it.
+    tokens = torch.stack([(inputs["labels"][:, 1:] != _IGNORED).sum() for inputs in micro]).sum()
+    dist.all_reduce(tokens)
+    # DeepSpeed averages gradients over workers and accumulated micro-batches; dividing by this makes that mean the mean over all tokens.
+    share = tokens / (dist.get_world_size() * len(micro))
+    total = torch.zeros((), device=engine.device, dtype=torch.float64)
+    for inputs in micro:
+        loss = engine(**inputs, num_items_in_batch=share).loss
+        engine.backward(loss)
+        engine.step()
+        total += loss.detach().double() / (len(micro) * dist.get_world_size())
+    dist.all_reduce(total)
+    return float(total), int(tokens)
+
+
+class _GradientGate:
+    """Watches one step and compares the parameters that receive gradients with those declared."""
+
+    def __init__(self, model: torch.nn.Module, declared: frozenset[str]) -> None:
+        self._declared = declared
+        self._seen: set[str] = set()
+        self._hooks = [
+            parameter.register_hook(lambda _gradient, name=name: self._seen.add(name))
+            for name, parameter in model.named_parameters()
+            if parameter.requires_grad
+        ]
+
+    def check(self) -> None:
+        for hook in self._hooks:
+            hook.remove()
+        missing, extra = sorted(self._declared - self._seen), sorted(self._seen - self._declared)
+        if missing:
+            raise ConfigError(f"trainable: {len(missing)} declared parameters got no gradient, the first is {missing[0]}.")
+        if extra:
+            raise ConfigError(f"trainable: {len(extra)} parameters that were not declared got gradients, the first is {extra[0]}.")

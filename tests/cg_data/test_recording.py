@@ -1,0 +1,147 @@
+"""A recording is described without its patient's name, or refused with a reason."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import pytest
+from edf_bytes import Spec, make, note
+
+from cg_data.edf.reader import EdfFile
+from cg_data.errors import EdfError, MontageError
+from cg_data.recording import describe
+from cg_data.records import Recording
+from cg_data.segments import count_segments, segments_of
+from cg_data.settings import DataSettings
+from cg_data.vocabulary import CHANNELS, LabelKind, Split
+
+SETTINGS = DataSettings()
+
+
+def described(spec: Spec, name: str = "x.edf", corpus: str = "edf", settings: DataSettings = SETTINGS) -> Recording:
+    return describe(EdfFile.from_bytes(make(spec), name), uri=name, corpus=corpus, settings=settings)
+
+
+def test_two_files_of_one_patient_are_one_subject() -> None:
+    one, two = described(Spec(patient="MCH-1 F 02-MAY-1951 Jane_Doe"), "a.edf"), described(Spec(patient="MCH-1 X X X"), "b.edf")
+    assert one.subject == two.subject
+    assert len(one.subject) == 12
+    assert "Jane" not in repr(one)
+
+
+def test_the_salt_and_the_code_both_decide_the_pseudonym() -> None:
+    subjects = {
+        described(Spec(patient=p), settings=DataSettings(subject_salt=s)).subject for p in ("1 X X X", "2 X X X") for s in ("a", "b")
+    }
+    assert len(subjects) == 4
+
+
+@pytest.mark.parametrize("patient", ["X X X X", "", "X", "Anonymous", "X X 01-JAN-0000 X"])
+def test_a_patient_field_that_names_nobody_leaves_the_name_of_the_file(patient: str) -> None:
+    assert described(Spec(patient=patient), "a.edf").subject != described(Spec(patient=patient), "b.edf").subject
+
+
+def test_synthetic_subjects_are_split_by_their_number() -> None:
+    splits = [described(Spec(patient=f"CGS-{i:04d} X X X"), corpus="synthetic").split for i in range(10)]
+    assert [i for i, split in enumerate(splits) if split == Split.TEST] == [4, 9]
+    assert [i for i, split in enumerate(splits) if split == Split.VALIDATION] == [3]
+
+
+def test_other_subjects_are_split_in_the_configured_shares() -> None:
+    settings = DataSettings(test_fraction=0.5, validation_fraction=0.25)
+    splits = [described(Spec(patient=f"P{i} X X X", n_records=10), settings=settings).split for i in range(80)]
+    assert 25 <= splits.count(Split.TEST) <= 55
+    assert 8 <= splits.count(Split.VALIDATION) <= 34
+
+
+def test_only_notes_of_the_allow_list_become_labels() -> None:
+    notes = [
+        note(1, 0.8, "sleep_spindle@@EEG C3-REF"),
+        note(2, 3, "artefact:flat_channel@@EEG T3-REF"),
+        note(3, 4, "Sleep stage N2"),
+        note(4, 0, "Eyes closed"),
+    ]
+    others = [note(6, 0, "Mr Doe moved"), note(7, 1, "spike"), note(8, 1, "spike@@ECG"), note(9, 0, "Eyes open"), note(9, 1, "seizure")]
+    text = make(Spec(plus="EDF+C", notes=notes)), make(Spec(plus="EDF+C", notes=others))
+    first, second = (describe(EdfFile.from_bytes(data, "x.edf"), uri="x", corpus="edf", settings=SETTINGS).labels for data in text)
+    assert [(label.kind, label.name, label.channel, label.onset_s, label.duration_s) for label in first] == [
+        (LabelKind.WAVEFORM, "sleep_spindle", "C3", 1.0, 0.8),
+        (LabelKind.ARTEFACT, "flat_channel", "T3", 2.0, 3.0),
+        (LabelKind.STAGE, "n2", "", 3.0, 4.0),
+        (LabelKind.EYES, "closed", "", 4.0, 8.0),
+    ]
+    assert [(label.kind, label.name, label.duration_s) for label in second] == [
+        (LabelKind.EYES, "open", 3.0),
+        (LabelKind.SEIZURE, "seizure", 1.0),
+    ]
+
+
+def test_a_seizure_may_be_given_by_its_two_ends(real_eeg: Path) -> None:
+    edf = EdfFile.open(str(real_eeg / "epviz_demo.edf"))
+    (seizure,) = [x for x in describe(edf, uri="x", corpus="edf", settings=SETTINGS).labels if x.kind == LabelKind.SEIZURE]
+    assert seizure.onset_s == pytest.approx(15.15, abs=0.01)
+    assert seizure.onset_s + seizure.duration_s == pytest.approx(44.12, abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("spec", "reason"),
+    [
+        (Spec(labels=["EOG LOC", "EOG ROC"]), "montage.channels_missing"),
+        (Spec(labels=[*CHANNELS[:-1], "Oz"]), "montage.channels_missing"),
+        (Spec(labels=["FP1-F7", "F7-T7", "T7-P7"]), "montage.bipolar"),
+        (Spec(sfreq_hz=64), "signal.sfreq"),
+        (Spec(n_records=9), "signal.too_short"),
+        (Spec(plus="EDF+D", starts_s=[float(k if k < 6 else k + 5) for k in range(12)]), "signal.too_short"),
+        (Spec(unit=b"%"), "signal.unit"),
+    ],
+)
+def test_a_recording_that_makes_no_page_is_refused(spec: Spec, reason: str) -> None:
+    with pytest.raises(EdfError) as caught:
+        described(spec)
+    assert caught.value.reason == reason
+
+
+def test_the_message_names_what_was_found_and_what_is_missing() -> None:
+    with pytest.raises(MontageError, match=r"1 of the nineteen 10-20 electrodes found \(Cz\), missing Fp1, Fp2, .* are 'EEG Cz'"):
+        described(Spec(labels=["EEG Cz"]))
+
+
+def test_doubtful_montages_are_flagged() -> None:
+    assert described(Spec(labels=[*CHANNELS, "Fp1"])).flags == ("montage.duplicate_channel",)
+    assert described(Spec(labels=[f"{name}-A{1 + i % 2}" for i, name in enumerate(CHANNELS)])).flags == ("montage.mixed_reference",)
+    assert described(Spec(sfreq_hz=128)).flags == ("sfreq.below_band",)
+
+
+def test_real_signal_read_one_byte_off_is_refused(real_eeg: Path) -> None:
+    for name in ("iiic_SZ_sample1.edf", "iiic_Other_sample1.edf", "microstates_rest.edf"):
+        sound = (real_eeg / name).read_bytes()
+        middle = len(sound) // 2
+        for damaged in (sound[:middle] + b"\x07" + sound[middle:], sound[:middle] + sound[middle + 1 :]):
+            with pytest.raises(EdfError) as caught:
+                describe(EdfFile.from_bytes(damaged, name), uri=name, corpus="edf", settings=SETTINGS)
+            assert caught.value.reason == "data.misaligned"
+
+
+def test_every_real_recording_is_segmented_or_refused_with_its_reason(real_eeg: Path) -> None:
+    with (real_eeg / "MANIFEST.csv").open(newline="") as file:
+        rows = {row["file"]: row for row in csv.DictReader(file)}
+    refused = {}
+    for name, row in rows.items():
+        try:
+            edf = EdfFile.open(str(real_eeg / name))
+            recording = describe(edf, uri=name, corpus="edf", settings=SETTINGS)
+        except EdfError as error:
+            refused[name] = error.reason
+            continue
+        assert recording.sfreq_hz == float(row["sfreq_hz"])
+        assert recording.duration_s == float(row["duration_s"])
+        assert count_segments(recording) == int(float(row["duration_s"]) // 10)
+        rms_uv = next(iter(segments_of(edf, recording, settings=SETTINGS))).eeg_uv.std()
+        assert 2 < rms_uv < 300
+    assert refused == {
+        "mcsleep_30s.edf": "montage.channels_missing",
+        "yasa_n2_15s.edf": "montage.channels_missing",
+        "yasa_rem_eog.edf": "montage.channels_missing",
+        "broken/eegmmi_s001r01_crlf_damaged.edf": "data.line_ends",
+    }

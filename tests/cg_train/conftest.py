@@ -1,0 +1,47 @@
+"""Fixtures of the training room: a folder of small samples and a Ray of its own."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from small import KINDS, SEGMENTS, free_port, join_group, make_sample
+
+from cg_data import storage
+from cg_data.records import SAMPLE_SCHEMA, table_of
+from cg_data.vocabulary import Split
+
+
+@pytest.fixture(scope="session")
+def samples_uri(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Two shards of training samples and one of held-out ones."""
+    folder = tmp_path_factory.mktemp("samples") / "synthetic"
+    for shard in range(2):
+        numbers = range(shard * SEGMENTS // 2, (shard + 1) * SEGMENTS // 2)
+        samples = [make_sample(number, kind) for number in numbers for kind in KINDS]
+        storage.write_table(str(folder / f"{shard}.parquet"), table_of(samples, SAMPLE_SCHEMA))
+    held_out = [make_sample(99, kind, Split.TEST) for kind in KINDS]
+    storage.write_table(str(folder / "test.parquet"), table_of(held_out, SAMPLE_SCHEMA))
+    return str(folder.parent)
+
+
+@pytest.fixture(scope="session")
+def process_group() -> None:
+    """A process group of one. It lasts to the end of the session, for DeepSpeed holds on to the first that it sees."""
+    join_group(free_port(), 0, 1)
+
+
+@pytest.fixture(scope="session")
+def ray_session() -> Iterator[None]:
+    """A local Ray of two CPUs with a folder, a token and workers of its own."""
+    import ray
+
+    folder = Path(tempfile.mkdtemp(prefix="cg-ray-"))
+    os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32), "RAY_worker_niceness": "0"}
+    ray.init(num_cpus=2, _temp_dir=str(folder), include_dashboard=False, log_to_driver=False, object_store_memory=100 << 20)
+    yield
+    ray.shutdown()

@@ -1,0 +1,113 @@
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.multiprocessing as mp
+from small import SmallModel, free_port, join_group, small_batch
+
+from cg_data.errors import ConfigError, UserError
+from cg_train.batches import StepBatch
+from cg_train.recipe import StageRecipe, TrainSettings
+from cg_train.step import StepReport, engine_config, learning_rate_factor, make_engine, together, train_steps
+
+STEPS = 6
+RECIPE = StageRecipe(
+    mixture={"open": 1.0}, steps=STEPS, global_batch=8, micro_batch=2, learning_rate=1e-2, trainable=("vision", "language")
+)  # type: ignore[arg-type]
+SETTINGS = TrainSettings(precision="float32", zero_stage=2, stage1=RECIPE, stage2=RECIPE)
+
+
+def step_batches(rank: int, workers: int, start: int = 0) -> Iterator[Any]:
+    for step in range(start, STEPS):
+        rows = range(step * 8 + rank * 8 // workers, step * 8 + (rank + 1) * 8 // workers)
+        micro = tuple(small_batch(rows[at : at + 2]) for at in range(0, len(rows), 2))
+        yield lambda step=step, rows=rows, micro=micro: StepBatch(step=step, sample_ids=tuple(map(str, rows)), micro_batches=micro)
+
+
+def _train(rank: int, workers: int, settings: TrainSettings = SETTINGS) -> tuple[list[StepReport], dict[str, torch.Tensor]]:
+    model = SmallModel()
+    engine = make_engine(model, RECIPE, engine_config(RECIPE, settings, workers), steps=STEPS, gpu=False)
+    declared = frozenset(name for name, parameter in model.named_parameters() if parameter.requires_grad)
+    reports = list(train_steps(engine, step_batches(rank, workers), declared=declared))
+    return reports, {name: tensor.clone() for name, tensor in model.state_dict().items()}
+
+
+def _worker(rank: int, port: int, folder: str) -> None:
+    join_group(port, rank, 2)
+    reports, weights = _train(rank, 2)
+    torch.save((reports, weights), Path(folder) / f"{rank}.pt")
+
+
+def test_the_rate_warms_up_to_one_and_falls_to_zero() -> None:
+    factors = [learning_rate_factor(step, steps=20, warmup_fraction=0.2) for step in range(20)]
+    assert factors[:5] == [0.25, 0.5, 0.75, 1.0, 1.0]
+    assert all(a > b for a, b in itertools.pairwise(factors[4:]))
+    assert learning_rate_factor(20, steps=20, warmup_fraction=0.2) == 0.0
+    assert learning_rate_factor(0, steps=3, warmup_fraction=0.0) == 1.0
+
+
+@pytest.mark.usefixtures("process_group")
+def test_steps_are_those_of_plain_torch_over_the_whole_batch() -> None:
+    reports, weights = _train(0, 1)
+    plain = SmallModel()
+    optimizer = torch.optim.AdamW([p for p in plain.parameters() if p.requires_grad], lr=RECIPE.learning_rate, weight_decay=0.0)
+    for report in reports:
+        inputs = small_batch(range((report.step - 1) * 8, report.step * 8))
+        loss = plain(**inputs, num_items_in_batch=torch.tensor(report.tokens)).loss
+        optimizer.zero_grad()
+        loss.backward()
+        norm = torch.nn.utils.clip_grad_norm_(plain.parameters(), RECIPE.gradient_clip)
+        factor = learning_rate_factor(report.step - 1, steps=STEPS, warmup_fraction=RECIPE.warmup_fraction)
+        optimizer.param_groups[0]["lr"] = RECIPE.learning_rate * factor
+        optimizer.step()
+        assert report.tokens == int((inputs["labels"][:, 1:] != -100).sum())
+        assert report.lr == pytest.approx(RECIPE.learning_rate * factor)
+        assert report.loss == pytest.approx(loss.item(), rel=1e-5)
+        assert report.grad_norm == pytest.approx(norm.item(), rel=1e-4)
+    for name, tensor in plain.state_dict().items():
+        torch.testing.assert_close(weights[name], tensor, rtol=1e-4, atol=1e-5)
+    assert [report.samples for report in reports] == [8] * STEPS
+    assert reports[2].sample_ids == tuple(map(str, range(16, 24)))
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("process_group")
+def test_two_workers_train_what_one_trains(tmp_path: Path) -> None:
+    mp.start_processes(_worker, args=(free_port(), str(tmp_path)), nprocs=2, start_method="spawn")
+    (first, weights), (second, _) = (torch.load(tmp_path / f"{rank}.pt", weights_only=False) for rank in range(2))
+    assert [(r.loss, r.grad_norm, r.tokens) for r in first] == [(r.loss, r.grad_norm, r.tokens) for r in second]
+    alone, expected = _train(0, 1)
+    assert [r.loss for r in first] == pytest.approx([r.loss for r in alone], rel=1e-5)
+    for name, tensor in expected.items():
+        torch.testing.assert_close(weights[name], tensor, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.usefixtures("process_group")
+@pytest.mark.parametrize(
+    ("declared", "message"),
+    [
+        ({"vision.weight"}, "4 parameters that were not declared got gradients, the first is language.0.bias"),
+        (None, "1 declared .* unused"),
+    ],
+)
+def test_gradients_elsewhere_than_declared_stop_the_first_step(declared: set[str] | None, message: str) -> None:
+    model = SmallModel()
+    names = frozenset(declared or {name for name, _ in model.named_parameters()})
+    engine = make_engine(model, RECIPE, engine_config(RECIPE, SETTINGS, 1), steps=STEPS, gpu=False)
+    with pytest.raises(ConfigError, match=message):
+        next(train_steps(engine, step_batches(0, 1), declared=names))
+
+
+@pytest.mark.usefixtures("process_group")
+def test_a_users_error_in_one_worker_is_raised() -> None:
+    def fail() -> None:
+        raise ConfigError("sample s1 has 5000 tokens")
+
+    assert together(lambda: 7, "cpu") == 7
+    with pytest.raises(UserError, match="5000 tokens"):
+        together(fail, "cpu")
