@@ -24,6 +24,7 @@ BAND_HZ = (0.5, 70.0)
 BLOCK_S = 60
 _MARGIN_S = 10
 _SPAN_S = BLOCK_S + 2 * _MARGIN_S
+_LONGEST_SPAN_S = 180
 _HIGHPASS_ORDER = 2
 _LOWPASS_ORDER = 4
 _NOTCH_Q = 25.0
@@ -46,10 +47,13 @@ def clean(eeg_uv: Float32, sfreq_hz: float, mains_hz: float | None) -> Float32:
 
 def clean_blocks(read: ReadSamples, n_samples: int, sfreq_hz: float, mains_hz: float | None, blocks: range) -> Iterator[Float32]:
     """Filtered blocks of a run of `n_samples`: block k holds 200-Hz samples 12000 k to 12000 (k + 1), continued beyond the run's end."""
+    span_s = _span_s(sfreq_hz)
     for block in blocks:
-        first = round((block * BLOCK_S - _MARGIN_S) * sfreq_hz)
-        padded = _with_context(read, n_samples, first, _span_samples(sfreq_hz), round(_MARGIN_S * sfreq_hz))
-        yield _filter(padded, sfreq_hz, mains_hz)[:, _MARGIN_S * SFREQ_HZ : (_MARGIN_S + BLOCK_S) * SFREQ_HZ]
+        exact = (block * BLOCK_S - _MARGIN_S) * sfreq_hz
+        first = round(exact)
+        padded = _with_context(read, n_samples, first, round(span_s * sfreq_hz), round(_MARGIN_S * sfreq_hz))
+        filtered = _filter(padded, span_s, (exact - first) / sfreq_hz, mains_hz)
+        yield filtered[:, _MARGIN_S * SFREQ_HZ : (_MARGIN_S + BLOCK_S) * SFREQ_HZ]
 
 
 def find_mains_hz(eeg_uv: Float32, sfreq_hz: float) -> float | None:
@@ -72,9 +76,11 @@ def find_mains_hz(eeg_uv: Float32, sfreq_hz: float) -> float | None:
     return best_hz
 
 
-def _span_samples(sfreq_hz: float) -> int:
-    """Samples of a block with its context, made even; for a rate that is no whole number this stretches time by under 1 in 10,000."""
-    return 2 * round(_SPAN_S * sfreq_hz / 2)
+def _span_s(sfreq_hz: float) -> int:
+    """Seconds of a block with its context: at least 80, more where a rate such as 173.61 Hz needs it to fill whole samples."""
+    return min(
+        range(_SPAN_S, _LONGEST_SPAN_S + 1), key=lambda span_s: (round(abs(span_s * sfreq_hz - round(span_s * sfreq_hz)), 3), span_s)
+    )
 
 
 def _with_context(read: ReadSamples, n_samples: int, first: int, length: int, margin: int) -> Float32:
@@ -87,23 +93,26 @@ def _with_context(read: ReadSamples, n_samples: int, first: int, length: int, ma
     return np.pad(mirrored, ((0, 0), (left - mirrored_left, right - mirrored_right)), mode="edge")
 
 
-def _filter(padded: Float32, sfreq_hz: float, mains_hz: float | None) -> Float32:
-    """One multiplication of spectra: `(channels, 80 s at sfreq_hz)` to `(channels, 16000)`."""
-    n_in, n_out = padded.shape[1], _SPAN_S * SFREQ_HZ
+def _filter(padded: Float32, span_s: int, late_s: float, mains_hz: float | None) -> Float32:
+    """One multiplication of spectra: `(channels, samples)` of `span_s` seconds to `(channels, 200 span_s)` that begin `late_s` later."""
+    n_in, n_out = padded.shape[1], span_s * SFREQ_HZ
     levelled = padded - padded.mean(axis=1, keepdims=True)
     spectrum = torch.fft.rfft(torch.from_numpy(np.ascontiguousarray(levelled)))
-    # The last bin of either rate is its Nyquist frequency, which carries no phase: it is left out.
-    bins = min(n_in, n_out) // 2
+    # The Nyquist bin of either rate carries no phase: it is left out.
+    bins = min((n_in + 1) // 2, n_out // 2)
+    gain = response(mains_hz, span_s)[:bins] * np.float32(n_out / n_in)
+    if late_s:
+        gain = gain * np.exp(2j * np.pi * np.arange(bins) / span_s * late_s).astype(np.complex64)
     out = torch.zeros(len(padded), n_out // 2 + 1, dtype=torch.complex64)
-    out[:, :bins] = spectrum[:, :bins] * torch.from_numpy(response(mains_hz)[:bins] * np.float32(n_out / n_in))
+    out[:, :bins] = spectrum[:, :bins] * torch.from_numpy(gain)
     filtered: Float32 = torch.fft.irfft(out, n=n_out).numpy()
     return filtered
 
 
 @functools.lru_cache(maxsize=8)
-def response(mains_hz: float | None) -> Float32:
-    """Gain of each frequency bin of an 80-s block at 200 Hz, from 0 to 100 Hz: squared magnitudes, so zero phase."""
-    hz = np.arange(_SPAN_S * SFREQ_HZ // 2 + 1) / _SPAN_S
+def response(mains_hz: float | None, span_s: int) -> Float32:
+    """Gain of each frequency bin, `1 / span_s` Hz apart from 0 to 100 Hz: squared magnitudes, so zero phase."""
+    hz = np.arange(span_s * SFREQ_HZ // 2 + 1) / span_s
     sections = [
         scipy.signal.butter(_HIGHPASS_ORDER, BAND_HZ[0], "highpass", fs=SFREQ_HZ, output="sos"),
         scipy.signal.butter(_LOWPASS_ORDER, BAND_HZ[1], "lowpass", fs=SFREQ_HZ, output="sos"),

@@ -6,6 +6,7 @@ import base64
 import dataclasses
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from importlib import resources
 from typing import Any
 
 from cg_data import storage
@@ -16,6 +17,7 @@ from cg_eval.pictures import draw_page
 EXAMPLES = 6
 """Example pages in a report, at most."""
 _QUARANTINE_ROWS = 200
+_KIND_ORDER = ("binary", "open", "mcq", "description")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -70,29 +72,23 @@ def write_report(run_folder_uri: str, facts: ReportFacts) -> None:
     Raises:
         StorageError: the folder cannot be written.
     """
-    html = (
-        _environment()
-        .get_template("report.html.j2")
-        .render(
-            facts=facts,
-            bench=_json_or_none(storage.join(run_folder_uri, "bench", "metrics.json")),
-            curves=training_curves(run_folder_uri),
-            examples=examples(run_folder_uri, facts.corpora),
-            quarantine=_quarantine(run_folder_uri),
-            quarantine_rows=_QUARANTINE_ROWS,
-        )
+    html = _template().render(
+        facts=facts,
+        bench=_json_or_none(storage.join(run_folder_uri, "bench", "metrics.json")),
+        curves=training_curves(run_folder_uri),
+        examples=examples(run_folder_uri, facts.corpora),
+        quarantine=_quarantine(run_folder_uri),
+        quarantine_rows=_QUARANTINE_ROWS,
     )
     storage.write_bytes(storage.join(run_folder_uri, "report.html"), html.encode())
 
 
-def _environment() -> Any:
+def _template() -> Any:
     import jinja2
 
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("cg_eval", "."), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters |= {"percent": _percent, "words": _words, "duration": _duration, "span": _span, "number": _number}
-    return environment
+    return environment.from_string(resources.files("cg_eval").joinpath("report.html.j2").read_text())
 
 
 def _percent(value: float | None, digits: int = 1) -> str:
@@ -198,8 +194,22 @@ def _example(segment: Segment, events: tuple[Event, ...], rows: list[dict[str, A
     return Example(
         caption=f"Subject {segment.subject}, {segment.start_s:.0f} to {segment.start_s + 10:.0f} s",
         picture=_data_uri(draw_page(segment.eeg_uv, segment.mask, events=events, labels=segment.labels)),
-        answers=[{**row, "question": row["question"].removeprefix(page_statement()).strip()} for row in rows],
+        answers=[_shown(row) for row in _one_of_each(rows)],
     )
+
+
+def _one_of_each(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The first question of each kind and topic, of multiple choice the first of all; descriptions last."""
+    first: dict[tuple[str, str], dict[str, Any]] = {}
+    for row in sorted(rows, key=lambda r: (_KIND_ORDER.index(r["kind"]), r["topic"], r["item_id"])):
+        first.setdefault((row["kind"], "" if row["kind"] == "mcq" else row["topic"]), row)
+    return list(first.values())
+
+
+def _shown(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A row of the bench with its question in two parts, what is asked and what may be chosen."""
+    question, *choices = row["question"].removeprefix(page_statement()).strip().splitlines()
+    return {**row, "question": question, "choices": " · ".join(choices)}
 
 
 def _plain_examples(run_folder_uri: str, corpus: str, count: int) -> list[Example]:

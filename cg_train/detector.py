@@ -230,7 +230,7 @@ class _Training:
         self._steps_done += 1
         self._update_average()
         self._sums += torch.tensor([*(float(part) for part in parts.values()), 1.0], dtype=torch.float64)
-        return float(loss)
+        return float(loss.detach())
 
     def _average_gradients(self) -> None:
         if self._world_size > 1:

@@ -136,7 +136,7 @@ def train_steps(engine: Any, batches: Iterable[Callable[[], StepBatch]], *, decl
         declared: names of the parameters that must receive gradients at the first step, all of them and no others; None trusts.
 
     Raises:
-        ConfigError: other parameters receive gradients than those declared.
+        ConfigError: other parameters receive gradients than those declared, or the loss is no longer finite.
         UserError: a sample cannot be made into a batch.
     """
     gate = None if declared is None else _GradientGate(engine.module, declared)
@@ -146,6 +146,8 @@ def train_steps(engine: Any, batches: Iterable[Callable[[], StepBatch]], *, decl
         waited = time.perf_counter() - started
         lr = float(engine.get_lr()[0])
         loss, tokens = _one_step(engine, batch)
+        if not math.isfinite(loss):
+            raise ConfigError(f"the loss is {loss} at step {batch.step + 1}: training diverged. Lower learning_rate.")
         if gate is not None:
             together(gate.check, engine.device)
             gate = None

@@ -36,8 +36,8 @@ FIT_HZ = (1.0, 30.0)
 EXPONENT_RANGE = (0.5, 2.0)
 """Bounds of the trend's exponent. Waking EEG lies between; a steeper spectrum (deep sleep, slowing) shall count as delta, a flatter one
 (muscle, fast activity) as beta, not as trend."""
-PEAK_FACTOR = 4.0
-"""A peak stands out where power is this many times the aperiodic fit (6 dB). In 1/f noise without any rhythm the highest
+PEAK_FACTOR = 5.0
+"""A peak stands out where power is this many times the aperiodic fit (7 dB). In 1/f noise without any rhythm the highest
 of a band reaches 3.3 in one region of a hundred."""
 LOW_VOLTAGE_UV = 20.0
 """Low voltage: no region reaches this peak to peak (IFCN glossary, Kane et al. 2017; ACNS terminology 2021)."""

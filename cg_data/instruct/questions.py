@@ -92,10 +92,11 @@ _OPEN_ANSWERS: Mapping[str, Callable[[Facts], Statement | None]] = {
 }
 
 
-def ask_choice(facts: Facts, rng: random.Random, rarity: Mapping[FindingKind, float]) -> Asked | None:
+def ask_choice(facts: Facts, rng: random.Random, prevalence: Mapping[FindingKind, float]) -> Asked | None:
     """A question with four options in random order, exactly one of them true of the page; None where nothing can be asked.
 
-    `rarity` weighs the kinds that may be the right answer, so that frequent ones do not always win.
+    `prevalence` draws the false options: each kind is offered falsely about three times as often as it is right, so that the options
+    without the page say little.
     """
     present, absent = _split(facts)
     vigilance = state(facts)
@@ -104,13 +105,23 @@ def ask_choice(facts: Facts, rng: random.Random, rarity: Mapping[FindingKind, fl
         return _choice("stage", rng.choice(MCQ_QUESTIONS["stage"]), vigilance, wrong, rng)
     if not present or len(absent) < N_OPTIONS - 1:
         return None
-    kind = rng.choices(present, weights=[rarity.get(k, 1.0) for k in present])[0]
-    wrong = [KIND_WORDS[k] for k in rng.sample(absent, N_OPTIONS - 1)]
+    kind = rng.choice(present)
+    wrong = [KIND_WORDS[k] for k in _distractors(absent, rng, prevalence)]
     right = Statement(text=KIND_WORDS[kind], evidence=evidence_of(facts, [kind]))
     return _choice(kind.value, rng.choice(MCQ_QUESTIONS["finding"]), right, wrong, rng)
 
 
-def ask_complex_choice(facts: Facts, rng: random.Random) -> Asked | None:
+def _distractors(absent: Sequence[FindingKind], rng: random.Random, prevalence: Mapping[FindingKind, float]) -> list[FindingKind]:
+    """Three absent kinds, drawn without replacement with weight p / (1 - p) (Efraimidis and Spirakis 2006).
+
+    A kind is right in proportion to p and absent in proportion to 1 - p, hence the weight.
+    """
+    shares = {kind: min(max(prevalence.get(kind, 0.0), 1e-3), 0.999) for kind in absent}
+    keys = {kind: rng.random() ** ((1 - share) / share) for kind, share in shares.items()}
+    return sorted(absent, key=lambda kind: -keys[kind])[: N_OPTIONS - 1]
+
+
+def ask_complex_choice(facts: Facts, rng: random.Random, prevalence: Mapping[FindingKind, float]) -> Asked | None:
     """Four combinations of two findings (or of the state and a finding), of which only one holds in both parts.
 
     The true and the false version of each part stand in two options each, so the words alone do not give the answer away.
@@ -120,7 +131,7 @@ def ask_complex_choice(facts: Facts, rng: random.Random) -> Asked | None:
     if not present or len(absent) < 2 or (vigilance is None and len(present) < 2):
         return None
     second = rng.choice(present)
-    false_kinds = rng.sample(absent, 2)
+    false_kinds = _distractors(absent, rng, prevalence)
     if vigilance is None:
         first_kind = rng.choice([kind for kind in present if kind != second])
         first = Statement(text=KIND_WORDS[first_kind], evidence=evidence_of(facts, [first_kind]))

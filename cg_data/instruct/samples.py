@@ -10,7 +10,6 @@ from cg_data.instruct.facts import Facts, Statement, facts_of
 from cg_data.instruct.prompt import PROMPT_VERSION, first_turn
 from cg_data.instruct.questions import (
     BINARY_TOPICS,
-    CHOICE_KINDS,
     OPEN_TOPICS,
     Asked,
     ask_binary,
@@ -28,8 +27,6 @@ from cg_data.vocabulary import FindingKind, SampleKind, SampleSource
 Prevalence = Mapping[FindingKind, float]
 CONVERSATION_OPENS = 2
 """Open questions in a conversation, beside all yes/no topics."""
-RAREST = 0.02
-"""A kind rarer than this weighs no more as the right option."""
 
 
 def prevalence(present: Iterable[frozenset[FindingKind]]) -> dict[FindingKind, float]:
@@ -52,7 +49,6 @@ def samples_of(segment: Segment, annotation: Annotation, *, settings: InstructSe
         prevalence: share of pages with each kind of finding, to balance yes against no.
     """
     facts = facts_of(segment, annotation)
-    rarity = {kind: 1 / max(prevalence.get(kind, 0.0), RAREST) for kind in CHOICE_KINDS}
     made: list[tuple[SampleKind, Asked | None]] = []
     for index in range(settings.captions):
         made.append((SampleKind.CAPTION, _caption(facts, settings.seed, index)))
@@ -62,10 +58,10 @@ def samples_of(segment: Segment, annotation: Annotation, *, settings: InstructSe
     made += [(SampleKind.OPEN, asked) for asked in _opens(facts, settings, prevalence)]
     for index in range(settings.mcqs):
         rng = seeded(settings.seed, segment.segment_id, SampleKind.MCQ, index)
-        made.append((SampleKind.MCQ, ask_choice(facts, rng, rarity)))
+        made.append((SampleKind.MCQ, ask_choice(facts, rng, prevalence)))
     for index in range(settings.complex_mcqs):
         rng = seeded(settings.seed, segment.segment_id, SampleKind.COMPLEX_MCQ, index)
-        made.append((SampleKind.COMPLEX_MCQ, ask_complex_choice(facts, rng)))
+        made.append((SampleKind.COMPLEX_MCQ, ask_complex_choice(facts, rng, prevalence)))
     single = [_sample(segment, annotation, kind, i, asked.topic, [asked]) for i, (kind, asked) in enumerate(made) if asked is not None]
     talks = [_conversation(facts, settings.seed, index) for index in range(settings.conversations)]
     return single + [_sample(segment, annotation, SampleKind.CONVERSATION, i, "conversation", turns) for i, turns in enumerate(talks)]

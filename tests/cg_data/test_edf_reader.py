@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from edf_bytes import Spec, digital_signal, make, note, patched
 
 from cg_data.edf.reader import EdfFile
 from cg_data.errors import EdfError, StorageError
+from tests.cg_data.edf_bytes import Spec, digital_signal, make, note, patched
 
 SPEC = Spec()
 PLUS = Spec(plus="EDF+C", notes=(note(3.5, 2, "Eyes closed"), note(1, 0, "Sleep stage W")))

@@ -172,6 +172,15 @@ def test_only_one_combination_holds_in_both_parts(samples) -> None:
             assert set(parts.values()) == {2}
 
 
+def test_the_options_alone_do_not_give_the_answer_away(samples) -> None:
+    """Without the page, choosing the option that is most often right must stay far below the one in two that plain drawing allowed."""
+    asked = [sample for _, sample in samples if sample.kind == SampleKind.MCQ and sample.topic != "stage"]
+    offered = Counter(option for sample in asked for option in sample.options)
+    right = Counter(sample.options[sample.answer_index] for sample in asked)
+    assert sum(offered[KIND_WORDS[kind]] for kind in (FindingKind.SHARP_WAVE, FindingKind.ELECTRODE_FAULT)) < 0.03 * offered.total()
+    assert max(right[option] / offered[option] for option in offered) < 0.5
+
+
 def test_the_place_of_the_right_option_is_even(samples) -> None:
     places = Counter(sample.answer_index for _, sample in samples if sample.kind == SampleKind.MCQ)
     assert min(places.values()) > 0.7 * places.total() / 4

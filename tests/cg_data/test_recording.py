@@ -6,7 +6,6 @@ import csv
 from pathlib import Path
 
 import pytest
-from edf_bytes import Spec, make, note
 
 from cg_data.edf.reader import EdfFile
 from cg_data.errors import EdfError, MontageError
@@ -15,6 +14,7 @@ from cg_data.records import Recording
 from cg_data.segments import count_segments, segments_of
 from cg_data.settings import DataSettings
 from cg_data.vocabulary import CHANNELS, LabelKind, Split
+from tests.cg_data.edf_bytes import Spec, make, note
 
 SETTINGS = DataSettings()
 

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from edf_bytes import Spec, digital_signal, make, note
 
 from cg_data.edf.reader import EdfFile
 from cg_data.recording import describe
@@ -14,6 +13,7 @@ from cg_data.records import SEGMENT_SCHEMA, Segment, table_of
 from cg_data.segments import count_segments, segments_of, to_average
 from cg_data.settings import DataSettings
 from cg_data.vocabulary import CHANNEL_INDEX, LabelKind
+from tests.cg_data.edf_bytes import Spec, digital_signal, make, note
 
 SETTINGS = DataSettings()
 

@@ -6,7 +6,6 @@ import dataclasses
 from pathlib import Path
 
 import pytest
-from pytest import approx
 
 from cg_data import storage
 from cg_data.analyze.annotate import annotate_truth
@@ -47,7 +46,7 @@ def test_annotation_noise_counts_pages_with_missed_and_invented_findings(tmp_pat
     found = {p.segment_id: [_spindle("C3"), _spindle("C4")] for i, p in enumerate(pages) if (i % 2 == 0 and i != 0) or i == 11}
     noise = job.annotation_noise(*_store(tmp_path, pages, found))
     training, held_out = (noise["splits"][name]["findings"]["sleep_spindle"] for name in ("training subjects", "held-out subjects"))
-    assert (training["precision"], training["recall"]) == (1.0, approx(2 / 3))
+    assert (training["precision"], training["recall"]) == (1.0, pytest.approx(2 / 3))
     assert (held_out["precision"], held_out["recall"]) == (0.75, 1.0)
     assert FindingKind.ALPHA_RHYTHM not in noise["kinds"]
 

@@ -1,0 +1,176 @@
+"""One stage of fine-tuning from its model to the exported folder, as every worker runs it. Knows nothing of Ray: torchrun can start it too."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from cg_data import storage
+from cg_data.records import Sample, content_id
+from cg_data.settings import PageSettings
+from cg_train import checkpoint, tracking
+from cg_train.batches import BatchMaker, Collate, SampleStore, prefetched
+from cg_train.plan import Plan, make_plan
+from cg_train.recipe import StageRecipe, TrainSettings
+from cg_train.step import StepReport, engine_config, import_deepspeed, make_engine, together, train_steps
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class StageJob:
+    """What a worker must know. Paths are absolute; `work_folder` takes journals, `about` goes into the exported folder."""
+
+    recipe: StageRecipe
+    settings: TrainSettings
+    page: PageSettings
+    samples_uri: str
+    model_from: str
+    out_folder: str
+    work_folder: str
+    about: Mapping[str, Any]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Keeper:
+    """How checkpoints are kept: `resume_from` is the folder to continue from, `keep` takes a folder that this worker wrote at a step."""
+
+    resume_from: Path | None
+    keep: Callable[[Path, int], None]
+
+
+class Learner(Protocol):
+    """The model of a stage with what belongs to it: which parameters learn, how samples become its inputs, how it is written."""
+
+    model: torch.nn.Module
+    declared: frozenset[str]
+
+    def collate(self, samples: Sequence[Sample], signals: Sequence[npt.NDArray[np.float32]]) -> Mapping[str, torch.Tensor]: ...
+
+    def export(self, folder: Path) -> None: ...
+
+
+def load_learner(job: StageJob, config: dict[str, Any]) -> Learner:
+    raise NotImplementedError
+
+
+def plan_of(job: StageJob) -> tuple[SampleStore, Plan]:
+    """The samples and the order in which this stage consumes them.
+
+    Raises:
+        UserError: there are no samples, or the recipe cannot be followed with them.
+    """
+    store = SampleStore(job.samples_uri)
+    return store, make_plan(store.index, job.recipe)
+
+
+def fingerprint(job: StageJob, plan: Plan) -> str:
+    """Content hash of all that a checkpoint depends on; how often checkpoints are written is not part of it."""
+    recipe = job.recipe.model_dump(mode="json", exclude={"checkpoint_every"})
+    numerics = job.settings.model_dump(mode="json", include={"precision", "attention", "zero_stage", "source", "tiny"})
+    return content_id("stage", plan.fingerprint, recipe, numerics, job.page.model_dump(mode="json"))
+
+
+def run_stage(job: StageJob, *, rank: int, workers: int, keeper: Keeper) -> StepReport | None:
+    """Train to the last step of the plan and export the model; every worker of an initialised process group calls it.
+
+    Returns:
+        The last step that this call took; None if a checkpoint already held the last one.
+
+    Raises:
+        UserError: on all workers alike.
+    """
+    deepspeed = import_deepspeed(gpu=job.settings.compute.gpu)
+    deepspeed.init_distributed("nccl" if job.settings.compute.gpu else "gloo")
+    device = _device(job)
+    config = engine_config(job.recipe, job.settings, workers)
+    (store, plan), learner = together(lambda: (plan_of(job), load_learner(job, config)), device)
+    engine = make_engine(learner.model, job.recipe, config, steps=plan.steps, gpu=job.settings.compute.gpu)
+    name = fingerprint(job, plan)
+    done = together(lambda: _resume(engine, keeper.resume_from, name, workers), device)
+    journals = _Journals(Path(job.work_folder), rank)
+    together(lambda: journals.cut(done), device)
+    make = _maker(job, store, plan, learner.collate, rank=rank, workers=workers)
+    last = None
+    for last in train_steps(engine, prefetched(make, range(done, plan.steps)), declared=None if done else learner.declared):
+        together(functools.partial(journals.note, last), device)
+        if last.step % job.recipe.checkpoint_every == 0 or last.step == plan.steps:
+            _keep(engine, keeper, checkpoint.Position(step=last.step, fingerprint=name, workers=workers))
+    with _whole_parameters(deepspeed, engine.module, job.settings.zero_stage):
+        together(lambda: _export(learner, job) if rank == 0 else None, device)
+    return last
+
+
+def _device(job: StageJob) -> str:
+    return f"cuda:{os.environ['LOCAL_RANK']}" if job.settings.compute.gpu else "cpu"
+
+
+def _resume(engine: Any, folder: Path | None, name: str, workers: int) -> int:
+    """Steps that are done already."""
+    return 0 if folder is None else checkpoint.load(engine, folder, fingerprint=name, workers=workers).step
+
+
+def _keep(engine: Any, keeper: Keeper, position: checkpoint.Position) -> None:
+    with tempfile.TemporaryDirectory(prefix="cg-checkpoint-") as folder:
+        checkpoint.save(engine, Path(folder), position)
+        keeper.keep(Path(folder), position.step)
+
+
+def _maker(job: StageJob, store: SampleStore, plan: Plan, collate: Collate, *, rank: int, workers: int) -> BatchMaker:
+    return BatchMaker(
+        store=store,
+        plan=plan,
+        rank=rank,
+        workers=workers,
+        micro_batch=job.recipe.micro_batch,
+        seed=job.recipe.seed,
+        gain_log2=job.recipe.gain_log2,
+        collate=collate,
+    )
+
+
+class _Journals:
+    """Figures and consumed samples of one worker."""
+
+    def __init__(self, folder: Path, rank: int) -> None:
+        self._metrics, self._ledger = tracking.metrics_journal(folder, rank), tracking.ledger(folder, rank)
+
+    def cut(self, done: int) -> None:
+        self._metrics.cut(done)
+        self._ledger.cut(done)
+
+    def note(self, report: StepReport) -> None:
+        line = dataclasses.asdict(report)
+        self._ledger.append({"step": report.step, "sample_ids": line.pop("sample_ids")})
+        self._metrics.append(line)
+
+
+def _whole_parameters(deepspeed: Any, model: torch.nn.Module, zero_stage: int) -> contextlib.AbstractContextManager[Any]:
+    """Parameters that ZeRO stage 3 has scattered are put together on every worker for as long as the context lasts."""
+    if zero_stage < 3:
+        return contextlib.nullcontext()
+    return deepspeed.zero.GatheredParameters(list(model.parameters()), modifier_rank=None)
+
+
+def _export(learner: Learner, job: StageJob) -> None:
+    """Write the Hugging Face folder beside its place, then move it there: what has the name is whole."""
+    out = Path(job.out_folder)
+    partial = out.with_name(f".{out.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    try:
+        learner.export(partial)
+        shutil.rmtree(out, ignore_errors=True)
+        partial.rename(out)
+    except OSError as error:
+        raise storage.storage_error(str(out), error) from error
