@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 
 from cg_data.analyze.annotate import annotate_truth, present_kinds
-from cg_data.instruct.questions import LETTERS, parse_choice
+from cg_data.instruct.questions import ANY_ANSWER_TOPIC, LETTERS, parse_choice
 from cg_data.instruct.samples import prevalence, samples_of
 from cg_data.records import Message, Sample, Segment, content_id
 from cg_data.settings import InstructSettings
@@ -91,8 +91,14 @@ def build_items(segments: Iterable[Segment], settings: EvalSettings, instruct: I
     items: list[Sample] = []
     for segment, annotation in zip(chosen, annotations, strict=True):
         samples = samples_of(segment, annotation, settings=asked, prevalence=shares)
-        items += [s for s in samples if s.kind in BENCH_KINDS and (s.kind is not SampleKind.DESCRIPTION or s.segment_id in described)]
+        items += [s for s in samples if _is_asked(s, described)]
     return sorted(_balanced(items, settings.seed), key=lambda s: (s.segment_id, s.sample_id))
+
+
+def _is_asked(sample: Sample, described: Set[str]) -> bool:
+    if sample.kind is SampleKind.DESCRIPTION:
+        return sample.segment_id in described
+    return sample.kind in BENCH_KINDS and sample.topic != ANY_ANSWER_TOPIC
 
 
 def _first_by_hash(segments: Iterable[Segment], count: int | None, seed: int) -> list[Segment]:

@@ -186,15 +186,19 @@ def _targets(position: int, marks: Marks, page: PageSettings) -> npt.NDArray[np.
     return np.stack([*columns, (right - left) / width, (bottom - top) / height], axis=1).astype(np.float32)
 
 
+def _fresh_network(recipe: DetectorRecipe) -> Any:
+    """The untrained network of a recipe's seed; torch's global generator stays as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(recipe.seed)
+        return build_network(spec_of(recipe))
+
+
 class _Training:
     """Network, its average, optimiser and loss of one process."""
 
     def __init__(self, recipe: DetectorRecipe, total_steps: int, world_size: int, device: str) -> None:
         self._recipe, self._total_steps, self._world_size, self._device = recipe, total_steps, world_size, device
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(recipe.seed)
-            network = build_network(spec_of(recipe))
-        self._network: Any = network.to(device)
+        self._network = _fresh_network(recipe).to(device)
         self._network.args = types.SimpleNamespace(**_GAINS, epochs=recipe.epochs)
         self._criterion = self._network.init_criterion()
         self.averaged = copy.deepcopy(self._network).eval().requires_grad_(False)

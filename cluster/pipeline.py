@@ -68,9 +68,9 @@ def run_steps(
     """
     marks = fingerprints(road, config)
     finished = folder.finished()
-    for name, step in finished.items():
+    for name, earlier in finished.items():
         if name in marks:
-            check_unchanged(step, marks[name], folder)
+            check_unchanged(earlier, marks[name], folder)
     _check_needs(wanted, finished)
     folder.store_config(config)
     with ExitStack() as stack:

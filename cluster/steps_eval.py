@@ -7,7 +7,7 @@ from importlib.metadata import version
 from typing import Any
 
 from cg_data import storage
-from cluster.config import RunConfig, to_yaml
+from cluster.config import to_yaml
 from cluster.doctor import PACKAGES
 from cluster.pipeline import Step, Work
 from cluster.runfolder import StepResult
@@ -55,12 +55,12 @@ def report_step(corpus: str) -> Step:
 
 
 def _bench(work: Work) -> StepResult:
-    from cg_eval.job import run_bench
+    from cg_eval.job import annotation_noise, run_bench
 
+    segments, annotations = work.folder.at("segments", SYNTHETIC), work.folder.at("annotations", SYNTHETIC)
     metrics = run_bench(
-        segments_uri=work.folder.at("segments", SYNTHETIC),
+        segments_uri=segments,
         samples_uri=work.folder.at("samples", SYNTHETIC),
-        annotations_uri=work.folder.at("annotations", SYNTHETIC),
         model_folder=work.folder.at("models", "stage2"),
         detector_folder=work.folder.at("detector"),
         out_uri=work.folder.at("bench"),
@@ -68,15 +68,27 @@ def _bench(work: Work) -> StepResult:
         instruct=work.config.data.instruct,
         progress=work.progress,
     )
-    return StepResult(counts=_counts(metrics), figure=_figure(metrics), products={"bench": "bench"})
+    storage.write_json(work.folder.at("bench", "noise.json"), annotation_noise(annotations, segments))
+    counts = {"questions": metrics["asked"], "pages": metrics["segments"], "subjects": metrics["subjects"]}
+    return StepResult(counts=counts, figure=figure_of(metrics), products={"bench": "bench"})
 
 
-def _counts(metrics: dict[str, Any]) -> dict[str, int]:
-    return {f"{kind}_items": int(row["items"]) for kind, row in metrics["kinds"].items()}
+def figure_of(metrics: dict[str, Any]) -> str:
+    """The stated figures of a bench in one line, each with its 95 % interval beside its baseline."""
+    parts = [f"mAP@0.5 {_with_interval(metrics['detector']['map50'], 2)}"]
+    for score in metrics["scores"]:
+        if score["stated"]:
+            parts.append(f"{_SHORT[score['kind']]} {_with_interval(score['accuracy'], 2)} against {score['baseline']:.2f}")
+    return ", ".join(parts)
 
 
-def _figure(metrics: dict[str, Any]) -> str:
-    return str(metrics)
+_SHORT = {"binary": "yes/no", "open": "open", "mcq": "choice"}
+
+
+def _with_interval(figure: dict[str, Any], digits: int) -> str:
+    if figure["low"] is None:
+        return f"{figure['value']:.{digits}f}"
+    return f"{figure['value']:.{digits}f} [{figure['low']:.{digits}f}, {figure['high']:.{digits}f}]"
 
 
 def _champion(work: Work) -> StepResult:
@@ -86,22 +98,19 @@ def _champion(work: Work) -> StepResult:
     number = register_champion(
         tracking_of(work),
         name=work.config.tracking.model_name,
-        folder=work.folder.at("models", "stage2"),
-        metrics=flat_metrics(metrics),
+        folder=work.folder.path / "models" / "stage2",
+        fingerprint=work.about["fingerprint"],
+        metrics=stated_metrics(metrics),
+        config=work.config.model_dump(mode="json"),
     )
     name = f"models:/{work.config.tracking.model_name}@{CHAMPION}"
     return StepResult(counts={"version": int(number)}, figure=name, products={"mlflow": "mlflow.db"})
 
 
-def flat_metrics(metrics: dict[str, Any], prefix: str = "") -> dict[str, float]:
-    """Numbers of a nested dictionary under dotted names, for MLflow."""
-    flat: dict[str, float] = {}
-    for key, value in metrics.items():
-        if isinstance(value, dict):
-            flat |= flat_metrics(value, f"{prefix}{key}.")
-        elif isinstance(value, (int, float)) and not isinstance(value, bool):
-            flat[f"{prefix}{key}"] = float(value)
-    return flat
+def stated_metrics(metrics: dict[str, Any]) -> dict[str, float]:
+    """The bench's accuracies and the detector's mAP under names that MLflow shows."""
+    flat = {f"{score['kind']}.{score['column']}": score["accuracy"]["value"] for score in metrics["scores"]}
+    return {**flat, "detector.map50": metrics["detector"]["map50"]["value"]}
 
 
 def _report(work: Work, corpus: str) -> StepResult:
@@ -122,10 +131,3 @@ def _report(work: Work, corpus: str) -> StepResult:
     )
     write_report(work.folder.uri, facts)
     return StepResult(counts={}, figure="report.html", products={"report": "report.html"})
-
-
-def champion_folder(config: RunConfig, tracking: Any) -> str:
-    """Local folder of the model that the alias `champion` names."""
-    from cg_train.tracking import champion_folder as from_registry
-
-    return from_registry(tracking, config.tracking.model_name)

@@ -12,8 +12,8 @@ from cg_data import storage
 from cg_data.corpora.folder import list_recordings
 from cg_data.edf.reader import EdfFile
 from cg_data.errors import ConfigError, EdfError
-from cg_data.records import Sample
-from cg_data.shards import read_samples, read_segments
+from cg_data.instruct.prompt import first_turn
+from cg_data.shards import read_segments
 from cg_data.vocabulary import SEGMENT_S, SampleKind
 from cluster.config import RunConfig
 from cluster.display import Display
@@ -42,8 +42,8 @@ def start_service(config: RunConfig, folder: RunFolder, tracking: Any) -> str:
     from cg_serve.app import start
     from cg_train.tracking import champion_folder
 
-    model = champion_folder(tracking, config.tracking.model_name)
-    return start(config.serve, detector_folder=folder.at("detector"), model_folder=model, data=config.data)
+    model = champion_folder(tracking, name=config.tracking.model_name)
+    return start(config.serve, detector_folder=folder.at("detector"), model_folder=str(model), data=config.data)
 
 
 def check_servable(config: RunConfig, folder: RunFolder) -> None:
@@ -111,21 +111,17 @@ def ask(url: str, edf: bytes, index: int, question: str) -> dict[str, Any]:
 
 def _synthetic_case(work: Work) -> tuple[str, int, str, str]:
     """A held-out segment with the most planted events, and an open bench question about it with its truth."""
-    items = [item for item in read_samples(work.folder.at("bench", "items.parquet")) if item.kind == SampleKind.OPEN]
-    wanted = {item.segment_id for item in items}
+    rows = storage.read_table(work.folder.at("bench", "items.parquet"), columns=["sample_id", "segment_id", "kind", "messages"]).to_pylist()
+    asked = [row for row in rows if row["kind"] == SampleKind.OPEN]
+    wanted = {row["segment_id"] for row in asked}
     segments = [s for s in read_segments(work.folder.at("segments", SYNTHETIC)) if s.segment_id in wanted]
     segment = max(segments, key=lambda s: (len(s.labels), s.segment_id))
-    item = min((i for i in items if i.segment_id == segment.segment_id), key=lambda i: i.sample_id)
+    item = min((row for row in asked if row["segment_id"] == segment.segment_id), key=lambda row: row["sample_id"])
+    question, truth = (message["content"] for message in item["messages"][-2:])
     for path in list_recordings(work.folder.at("corpus")):
         if EdfFile.open(path).sha256 == segment.sha256:
-            return path, round(segment.start_s / SEGMENT_S), *_question_of(item)
+            return path, round(segment.start_s / SEGMENT_S), question.removeprefix(first_turn("")), truth
     raise ConfigError(f"{work.folder.at('corpus')}: the recording of the held-out segment is gone. Use a new --run folder.")
-
-
-def _question_of(item: Sample) -> tuple[str, str]:
-    question = next(message.content for message in item.messages if message.role == "user")
-    truth = next(message.content for message in item.messages if message.role == "assistant")
-    return question, truth
 
 
 def _users_case(work: Work) -> tuple[str, int, str, str]:

@@ -8,7 +8,8 @@ from typing import Any
 from cg_data import storage
 from cg_data.vocabulary import Split
 from cg_train.recipe import StageRecipe
-from cluster.config import RunConfig, to_yaml
+from cg_train.tracking import TrackingSettings, ensure_database
+from cluster.config import RunConfig
 from cluster.pipeline import Step, Work
 from cluster.runfolder import StepResult
 from cluster.steps_data import SYNTHETIC
@@ -59,21 +60,12 @@ def _recipe(config: RunConfig, name: str) -> StageRecipe:
     return recipe
 
 
-def tracking_uri(work: Work) -> str:
-    """Where MLflow keeps runs: as configured, else SQLite in the run folder."""
-    return work.config.tracking.uri or f"sqlite:///{work.folder.path / 'mlflow.db'}"
-
-
-def tracking_of(work: Work) -> Any:
-    """The tracking target of this step's MLflow run, its database made first, in the driver."""
-    from cg_train.tracking import TrackingTarget, ensure_database
-
-    target = TrackingTarget(
-        uri=tracking_uri(work),
+def tracking_of(work: Work) -> TrackingSettings:
+    """Where MLflow keeps runs: as configured, else SQLite in the run folder. The store is made here, once, in the driver."""
+    target = TrackingSettings(
+        uri=work.config.tracking.uri or f"sqlite:///{(work.folder.path / 'mlflow.db').absolute()}",
+        artifacts_uri=(work.folder.path / "mlartifacts").absolute().as_uri(),
         experiment=work.config.tracking.experiment,
-        artifacts_uri=work.folder.path.joinpath("mlartifacts").as_uri(),
-        run_name=work.about["step"],
-        config_yaml=to_yaml(work.config),
     )
     ensure_database(target)
     return target
@@ -86,7 +78,7 @@ def _detector(work: Work) -> StepResult:
         recipe=work.config.train.detector,
         segments_uri=work.folder.at("segments", SYNTHETIC),
         out_folder=work.folder.at("detector"),
-        storage_folder=work.folder.at("train", "detector"),
+        storage_folder=work.folder.at("train"),
         tracking=tracking_of(work),
         progress=work.progress,
     )
@@ -109,7 +101,7 @@ def _stage(work: Work, name: str) -> StepResult:
         samples_uri=work.folder.at("samples", SYNTHETIC),
         model_from=_start_of(work, name),
         out_folder=work.folder.at("models", name),
-        storage_folder=work.folder.at("train", name),
+        storage_folder=work.folder.at("train"),
         tracking=tracking_of(work),
         about=work.about,
         progress=work.progress,

@@ -40,6 +40,8 @@ LETTERS = "ABCDEFGH"
 STATE_SHARE = 0.25
 """Share of the multiple-choice questions that ask for the state, where it is known."""
 NONE = "none"
+ANY_ANSWER_TOPIC = "finding"
+"""The open topic to which a page may have several right answers: trained, not marked."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -67,9 +69,18 @@ def ask_binary(facts: Facts, topic: str, rng: random.Random) -> Asked:
 
 def ask_open(facts: Facts, topic: str, rng: random.Random) -> Asked | None:
     """A question with a short answer in plain words, or None where the page does not tell."""
-    answer = _OPEN_ANSWERS[topic](facts)
     question = rng.choice(OPEN_QUESTIONS[topic])
+    answer = _some_finding(facts, rng) if topic == ANY_ANSWER_TOPIC else _OPEN_ANSWERS[topic](facts)
     return None if answer is None else Asked(topic=topic, question=question, answer=answer, positive=answer.text != NONE)
+
+
+def _some_finding(facts: Facts, rng: random.Random) -> Statement | None:
+    """One of the findings, drawn at random: what the likelihood of a multiple-choice option is learnt from."""
+    present, _ = _split(facts)
+    if not present:
+        return None
+    kind = rng.choice(present)
+    return Statement(text=KIND_WORDS[kind], evidence=evidence_of(facts, [kind]))
 
 
 def _discharge_answer(facts: Facts) -> Statement:

@@ -63,8 +63,12 @@ BINARY_QUESTIONS: dict[str, tuple[str, ...]] = {
         "Does this page show electrode artefact?",
     ),
 }
+MCQ_QUESTIONS: dict[str, tuple[str, ...]] = {
+    "finding": ("Which of these is seen on this page?", "Which finding does this page show?", "Which one of these is present?"),
+    "stage": ("Which state of vigilance does this page show?", "What is the state of vigilance?", "Which state is this?"),
+}
 OPEN_QUESTIONS: dict[str, tuple[str, ...]] = {
-    "stage": ("What is the state of vigilance?", "Which state of vigilance is this?", "Is this wake or sleep, and which state?"),
+    **MCQ_QUESTIONS,  # the same words without options, so that the likelihood of an option's text is that of a trained answer
     "epileptiform": (
         "Which epileptiform discharge is seen?",
         "What is the main epileptiform discharge?",
@@ -76,10 +80,6 @@ OPEN_QUESTIONS: dict[str, tuple[str, ...]] = {
         "Which rhythm is dominant posteriorly?",
         "Which band dominates the posterior background?",
     ),
-}
-MCQ_QUESTIONS: dict[str, tuple[str, ...]] = {
-    "finding": ("Which of these is seen on this page?", "Which finding does this page show?", "Which one of these is present?"),
-    "stage": ("Which state of vigilance does this page show?", "What is the state of vigilance?", "Which state is this?"),
 }
 COMPLEX_QUESTIONS: tuple[str, ...] = (
     "Considering the whole page, which combination is present?",

@@ -61,7 +61,7 @@ def _one_over_f(samples: int, sfreq_hz: int, slope: float, rng: np.random.Genera
     return _unit(np.fft.irfft(_white(samples, rng) * shape, samples))
 
 
-def _white(samples: int, rng: np.random.Generator, channels: tuple[int, ...] = ()) -> np.ndarray:  # type: ignore[type-arg]
+def _white(samples: int, rng: np.random.Generator, channels: tuple[int, ...] = ()) -> np.ndarray:
     bins = (*channels, samples // 2 + 1)
     return rng.standard_normal(bins) + 1j * rng.standard_normal(bins)
 

@@ -1,0 +1,201 @@
+"""Dialogues as token ids and pages as patches: what Qwen2.5-VL's processor would make of them, without pictures in between.
+
+`tests/cg_train/test_model_encode.py` holds both against the processor of transformers.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from cg_data.errors import ConfigError, UserError
+from cg_data.instruct.prompt import SYSTEM_PROMPT
+from cg_data.page import page_shape, render_batch
+from cg_data.records import Message, Sample
+from cg_data.settings import PageSettings
+
+PATCH_PX, MERGE, FRAMES = 14, 2, 2
+"""Side of a patch in pixels, patches per side of a visual token, frames per patch (a still picture is shown twice) of Qwen2.5-VL."""
+TOKEN_PX = PATCH_PX * MERGE
+IMAGE_MEAN, IMAGE_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
+"""Red, green and blue, of values from 0 to 1 (CLIP, Radford et al. 2021)."""
+
+TURN, END_OF_TURN, PAD = "<|im_start|>", "<|im_end|>", "<|endoftext|>"
+VISION_START, IMAGE, VIDEO, VISION_END = "<|vision_start|>", "<|image_pad|>", "<|video_pad|>", "<|vision_end|>"
+IGNORED = -100
+"""Label of a token that carries no loss."""
+
+Batch = dict[str, torch.Tensor]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Encoded:
+    """A dialogue in tokens, int64 `(length,)` each. `mm_token_type_ids` is 1 on visual tokens, else 0.
+
+    Without `mm_token_type_ids` the model silently falls back to one-dimensional positions.
+    """
+
+    input_ids: npt.NDArray[np.int64]
+    labels: npt.NDArray[np.int64]
+    mm_token_type_ids: npt.NDArray[np.int64]
+
+
+def image_tokens(page: PageSettings) -> int:
+    """Visual tokens of one page.
+
+    Raises:
+        ConfigError: the page does not divide into visual tokens.
+    """
+    height, width = page_shape(page)
+    if height % TOKEN_PX or width % TOKEN_PX:
+        raise ConfigError(f"data.page: {width} x {height} pixels do not divide into {TOKEN_PX}-pixel tokens. Set multiple_of to {TOKEN_PX}.")
+    return (height // TOKEN_PX) * (width // TOKEN_PX)
+
+
+def page_to_patches(pages: npt.NDArray[np.uint8]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Grey pages `(n, height, width)` as `pixel_values` and `image_grid_thw`.
+
+    Returns:
+        float32 `(n * patches, 1176)`, normalised, patches in the order of the visual tokens that they merge into; int64 `(n, 3)`.
+    """
+    n, height, width = pages.shape
+    rows, columns = height // PATCH_PX, width // PATCH_PX
+    cut = pages.reshape(n, rows // MERGE, MERGE, PATCH_PX, columns // MERGE, MERGE, PATCH_PX)
+    grey = np.ascontiguousarray(cut.transpose(0, 1, 4, 2, 5, 3, 6)).reshape(-1, PATCH_PX * PATCH_PX)
+    patches = torch.empty(len(grey), len(IMAGE_MEAN), FRAMES, PATCH_PX * PATCH_PX)
+    values = torch.from_numpy(grey).int()
+    for colour, table in enumerate(_normalised()):
+        patches[:, colour] = table[values][:, None]
+    return patches.flatten(1), torch.tensor([[1, rows, columns]] * n)
+
+
+@functools.cache
+def _normalised() -> torch.Tensor:
+    """What each of the 256 greys becomes in each colour, float32 `(3, 256)`; rounded as the image processor rounds."""
+    scale = 1.0 / (1 / 255)
+    mean, std = torch.tensor(IMAGE_MEAN) * scale, torch.tensor(IMAGE_STD) * scale
+    return (torch.arange(256.0)[None] - mean[:, None]) / std[:, None]
+
+
+def encode_dialogue(tokenizer: Any, messages: Sequence[Message], image_tokens: int, *, with_answer: bool) -> Encoded:
+    """A dialogue as the model reads it: the system prompt unless it brings its own, the page at the start of the first user turn.
+
+    Args:
+        image_tokens: visual tokens of the page.
+        with_answer: True for training: the dialogue ends with the assistant, whose turns (with their end of turn) are the labels.
+            False for a question: it ends with the user, the header of the assistant's turn follows, and nothing is a label.
+
+    Raises:
+        UserError: roles that do not alternate, an empty turn, or a turn that holds a control token of the model.
+    """
+    text, answers = _chat(_turns(tokenizer, messages, with_answer), with_answer)
+    coded = tokenizer(text, return_offsets_mapping=True)
+    ids = np.array(coded["input_ids"], dtype=np.int64)
+    starts = np.array(coded["offset_mapping"], dtype=np.int64)[:, 0]
+    learnt = np.zeros(len(ids), dtype=np.bool_)
+    for start, stop in answers:
+        learnt |= (starts >= start) & (starts < stop)
+    image = tokenizer.convert_tokens_to_ids(IMAGE)
+    repeats = np.where(ids == image, image_tokens, 1)
+    ids = np.repeat(ids, repeats)
+    return Encoded(
+        input_ids=ids,
+        labels=np.where(np.repeat(learnt, repeats), ids, IGNORED),
+        mm_token_type_ids=(ids == image).astype(np.int64),
+    )
+
+
+def encode_answer(tokenizer: Any, answer: str) -> list[int]:
+    """An assistant's turn after its header, end of turn included, as the labels of `encode_dialogue` have it.
+
+    Raises:
+        ValueError: an empty answer or one with blanks around it, which would merge with what stands beside it.
+    """
+    if not answer or answer != answer.strip():
+        raise ValueError(f"an answer must not be empty or begin or end with blanks: {answer!r}")
+    _refuse_control_tokens(tokenizer, answer)
+    ids: list[int] = tokenizer(answer + END_OF_TURN)["input_ids"]
+    return ids
+
+
+def _turns(tokenizer: Any, messages: Sequence[Message], with_answer: bool) -> list[Message]:
+    own_system = bool(messages) and messages[0].role == "system"
+    turns = [*messages] if own_system else [Message(role="system", content=SYSTEM_PROMPT), *messages]
+    expected = ["system", *("assistant" if i % 2 else "user" for i in range(len(turns) - 1))]
+    last = "assistant" if with_answer else "user"
+    if [turn.role for turn in turns] != expected or turns[-1].role != last:
+        raise UserError(f"messages: turns must alternate between user and assistant, begin with the user and end with the {last}.")
+    for turn in turns:
+        if not turn.content.strip():
+            raise UserError(f"messages: a turn of the {turn.role} is empty. Leave it out or fill it.")
+        _refuse_control_tokens(tokenizer, turn.content)
+    return turns
+
+
+def _refuse_control_tokens(tokenizer: Any, text: str) -> None:
+    held = [token for token in tokenizer.all_special_tokens if token in text] if "<|" in text else []
+    if held:
+        raise UserError(f"messages: the text holds {held[0]}, a control token of the model. Take it out.")
+
+
+def _chat(turns: Sequence[Message], with_answer: bool) -> tuple[str, list[tuple[int, int]]]:
+    """The turns in Qwen's chat format, and where in it the assistant speaks: (start, stop) in characters, end of turn included."""
+    text, answers, unseen = "", [], True
+    for turn in turns:
+        text += f"{TURN}{turn.role}\n"
+        if turn.role == "user" and unseen:
+            text, unseen = text + VISION_START + IMAGE + VISION_END, False
+        start = len(text)
+        text += turn.content + END_OF_TURN
+        if turn.role == "assistant" and with_answer:
+            answers.append((start, len(text)))
+        text += "\n"
+    return (text if with_answer else f"{text}{TURN}assistant\n"), answers
+
+
+def pad_ids(encoded: Sequence[Encoded], pad_id: int, padding_side: Literal["left", "right"]) -> Batch:
+    """The dialogues as int64 `(n, longest)` tensors: input_ids, attention_mask, labels, mm_token_type_ids."""
+    shape = (len(encoded), max(len(e.input_ids) for e in encoded))
+    fill = {"input_ids": pad_id, "attention_mask": 0, "labels": IGNORED, "mm_token_type_ids": 0}
+    padded = {name: np.full(shape, value, dtype=np.int64) for name, value in fill.items()}
+    for row, one in enumerate(encoded):
+        length = len(one.input_ids)
+        place = slice(shape[1] - length, None) if padding_side == "left" else slice(length)
+        padded["attention_mask"][row, place] = 1
+        for name in ("input_ids", "labels", "mm_token_type_ids"):
+            padded[name][row, place] = getattr(one, name)
+    return {name: torch.from_numpy(values) for name, values in padded.items()}
+
+
+def collate(
+    encoded: Sequence[Encoded], pages: npt.NDArray[np.uint8], *, pad_id: int, padding_side: Literal["left", "right"] = "right"
+) -> Batch:
+    """All inputs of the model for `n` dialogues about `n` pages, uint8 `(n, height, width)`."""
+    pixel_values, image_grid_thw = page_to_patches(pages)
+    return pad_ids(encoded, pad_id, padding_side) | {"pixel_values": pixel_values, "image_grid_thw": image_grid_thw}
+
+
+def training_batch(
+    samples: Sequence[Sample], signals: Sequence[npt.NDArray[np.float32]], *, tokenizer: Any, page: PageSettings, max_tokens: int
+) -> Batch:
+    """Samples with their (perhaps scaled) signals, microvolts `(19, 2000)` each, as one batch with labels.
+
+    Raises:
+        UserError: a sample is longer than `max_tokens`; nothing is ever cut off.
+    """
+    visual = image_tokens(page)
+    encoded = [encode_dialogue(tokenizer, sample.messages, visual, with_answer=True) for sample in samples]
+    for sample, one in zip(samples, encoded, strict=True):
+        if len(one.input_ids) > max_tokens:
+            raise UserError(
+                f"sample {sample.sample_id} ({sample.kind}) has {len(one.input_ids)} tokens, more than max_tokens {max_tokens}: "
+                "raise max_tokens, or leave this kind of sample out of the mixture."
+            )
+    pages = render_batch(np.stack(signals), np.stack([sample.mask for sample in samples]), page)
+    return collate(encoded, pages, pad_id=tokenizer.pad_token_id)
