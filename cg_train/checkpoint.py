@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import random
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,18 @@ class Position:
     step: int
     fingerprint: str
     workers: int
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Keeper:
+    """Where checkpoints go and come from.
+
+    `resume_from` is the merged folder to continue from, None for a fresh start. Every worker calls `keep` after the same steps with the
+    folder of its part, or with None if it has no part.
+    """
+
+    resume_from: Path | None
+    keep: Callable[[Path | None, int], None]
 
 
 def save(engine: Any, folder: Path, position: Position) -> None:
@@ -80,7 +93,7 @@ def _random_state() -> dict[str, Any]:
     import torch
 
     cuda = torch.cuda.get_rng_state() if torch.cuda.is_available() else None
-    return {"python": random.getstate(), "numpy": np.random.get_state(), "torch": torch.get_rng_state(), "cuda": cuda}  # noqa: NPY002
+    return {"python": random.getstate(), "numpy": np.random.get_state(), "torch": torch.get_rng_state(), "cuda": cuda}
 
 
 def _set_random_state(state: dict[str, Any]) -> None:

@@ -13,6 +13,7 @@ import copy
 import dataclasses
 import math
 import types
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -30,7 +31,7 @@ from cg_data.page import page_shape, render_batch
 from cg_data.progress import Progress, silent
 from cg_data.records import Event, Segment
 from cg_data.settings import PageSettings
-from cg_data.vocabulary import Waveform
+from cg_data.vocabulary import LabelKind, Waveform
 from cg_train.detection_metrics import best_threshold, detection_metrics, match
 from cg_train.recipe import DetectorRecipe
 
@@ -44,6 +45,7 @@ _BETAS = (0.937, 0.999)
 _GRADIENT_CLIP = 10.0
 _LAST_RATE = 0.01
 _CHANNEL_LOSS = 0.02
+_COMMON = 0.5
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -94,11 +96,13 @@ def train(
     training = _Training(recipe, steps * recipe.epochs, world_size, device)
     if state is not None:
         training.restore(state)
+    weights = sampling_weights(segments)
     for epoch in range(training.epochs_done, recipe.epochs):
-        order = epoch_order(recipe.seed, epoch, len(segments))
+        order = epoch_order(recipe.seed, epoch, weights)
         for step in range(steps):
-            share = order[step * recipe.batch : (step + 1) * recipe.batch][rank::world_size]
-            loss = training.step(make_batch(recipe, [segments[i] for i in share], [(recipe.seed, epoch, int(i)) for i in share]))
+            places = range(step * recipe.batch + rank, (step + 1) * recipe.batch, world_size)
+            seeds = [(recipe.seed, epoch, place) for place in places]
+            loss = training.step(make_batch(recipe, [segments[order[place]] for place in places], seeds))
             on_step(epoch * steps + step + 1, steps * recipe.epochs, f"loss {loss:.3f}")
         losses = training.end_epoch()
         on_epoch(
@@ -155,9 +159,23 @@ def _steps_per_epoch(recipe: DetectorRecipe, segments: int, world_size: int) -> 
     return segments // recipe.batch
 
 
-def epoch_order(seed: int, epoch: int, count: int) -> npt.NDArray[np.int64]:
-    """The order of `count` segments in an epoch: a function of its arguments alone."""
-    return np.random.default_rng((seed, epoch)).permutation(count)
+def sampling_weights(segments: Sequence[Segment]) -> npt.NDArray[np.float64]:
+    """How often each segment is drawn, relative to one without any waveform: repeat-factor sampling (Gupta et al. 2019, LVIS).
+
+    The factor of a segment is that of its rarest waveform, the root of `_COMMON` over the share of segments that hold it, at least 1.
+    """
+    held = [{label.name for label in s.labels if label.kind is LabelKind.WAVEFORM} for s in segments]
+    counts = Counter(name for names in held for name in names)
+    factor = {name: max(1.0, math.sqrt(_COMMON * len(segments) / count)) for name, count in counts.items()}
+    return np.array([max((factor[name] for name in names), default=1.0) for names in held])
+
+
+def epoch_order(seed: int, epoch: int, weights: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
+    """As many indices as there are weights, each as often as its weight says, shuffled: a function of the arguments alone."""
+    random = np.random.default_rng((seed, epoch))
+    ends = np.cumsum(weights) / np.sum(weights) * len(weights)
+    drawn = np.searchsorted(ends, np.arange(len(weights)) + random.random(), side="right")
+    return random.permutation(np.minimum(drawn, len(weights) - 1))
 
 
 def make_batch(recipe: DetectorRecipe, segments: Sequence[Segment], seeds: Sequence[tuple[int, ...]]) -> dict[str, torch.Tensor]:

@@ -7,7 +7,6 @@ checkpoint that Ray registered. A user's mistake is returned by the workers as a
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import functools
 import logging
 import os
@@ -17,16 +16,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cg_data import storage
-from cg_data.errors import ClusterError, ConfigError, UserError
+from cg_data.errors import ClusterError, UserError
 from cg_data.progress import Progress
 from cg_data.settings import PageSettings
+from cg_train.checkpoint import Keeper
+from cg_train.detector_run import DETECTOR, DetectorJob, run_detector
 from cg_train.plan import accumulation
 from cg_train.recipe import ComputeSettings, DetectorRecipe, StageRecipe, TrainSettings
-from cg_train.stage import Keeper, StageJob, plan_of, run_stage
-from cg_train.tracking import Journal, Tracker, TrackingSettings, metrics_journal
+from cg_train.stage import StageJob, plan_of, run_stage
+from cg_train.tracking import Journal, Tracker, TrackingSettings, metrics_journal, progress_journal
 
 if TYPE_CHECKING:
     import ray.train
+    import ray.train.torch
 
 _POLL_S = 0.5
 
@@ -74,15 +76,13 @@ def train_stage(
     )
     _, plan = plan_of(job)
     config = {"stage": name, "recipe": recipe.model_dump(mode="json"), "train": settings.model_dump(mode="json", exclude=_OTHER_RECIPES)}
+    journal = metrics_journal(folder / name, 0)
+    tracker = Tracker(tracking, folder=folder / name, name=name, config={**config, "page": page.model_dump(mode="json")})
     follower = _Follower(
-        journal=metrics_journal(folder / name, 0),
-        tracker=Tracker(tracking, folder=folder / name, name=name, config={**config, "page": page.model_dump(mode="json")}),
-        progress=progress,
-        total=plan.steps,
-        note=_stage_note,
+        tracker, (journal, lambda lines: progress(lines[-1]["step"], plan.steps, _stage_note(lines[-1]))), (journal, tracker.log)
     )
     _fit(functools.partial(_stage_worker, job), name=name, folder=folder, compute=settings.compute, follower=follower)
-    return _summary(metrics_journal(folder / name, 0))
+    return _summary(journal)
 
 
 _OTHER_RECIPES = {"detector", "base", "stage1", "stage2"}
@@ -115,16 +115,65 @@ def _stage_worker(job: StageJob) -> UserError | None:
     return None
 
 
-def _fit(worker: Callable[[], UserError | None], *, name: str, folder: Path, compute: ComputeSettings, follower: _Follower) -> None:
-    """Run `worker` in every process of a Ray Train worker group, with `follower` beside it in a thread."""
+def train_detector(
+    *,
+    recipe: DetectorRecipe,
+    segments_uri: str,
+    out_folder: str,
+    storage_folder: str,
+    tracking: TrackingSettings,
+    progress: Progress,
+) -> dict[str, Any]:
+    """Train the waveform detector on a running Ray; `out_folder` gets detector.json, weights.safetensors and metrics.json.
+
+    Journals and checkpoints go to ``storage_folder/detector``, and another call continues there.
+
+    Returns:
+        train_segments, validation_segments, and map50 on the validation segments.
+
+    Raises:
+        UserError: something that the user can mend.
+        ray.train.TrainingFailedError: workers died more often than `max_failures`.
+    """
+    folder = storage.local_path(storage_folder).absolute()
+    job = DetectorJob(
+        recipe=recipe, segments_uri=_absolute(segments_uri), out_folder=_absolute(out_folder), work_folder=str(folder / DETECTOR)
+    )
+    tracker = Tracker(
+        tracking, folder=folder / DETECTOR, name=DETECTOR, config={"stage": DETECTOR, "recipe": recipe.model_dump(mode="json")}
+    )
+    follower = _Follower(
+        tracker,
+        (progress_journal(folder / DETECTOR), lambda lines: progress(lines[-1]["step"], lines[-1]["total"], lines[-1]["note"])),
+        (metrics_journal(folder / DETECTOR, 0), tracker.log),
+    )
+    return _fit(functools.partial(_detector_worker, job), name=DETECTOR, folder=folder, compute=recipe.compute, follower=follower)
+
+
+def _detector_worker(job: DetectorJob) -> dict[str, Any] | UserError:
+    context = _prepare_worker(job.recipe.compute)
+    with _checkpoint_folder() as folder:
+        try:
+            keeper = Keeper(resume_from=folder, keep=_report)
+            return run_detector(job, rank=context.get_world_rank(), workers=context.get_world_size(), keeper=keeper)
+        except UserError as error:
+            return error
+
+
+def _fit(worker: Callable[[], Any], *, name: str, folder: Path, compute: ComputeSettings, follower: _Follower) -> Any:
+    """Run `worker` in every process of a Ray Train worker group, with `follower` beside it in a thread; gives what worker 0 returns.
+
+    Raises:
+        UserError: worker 0 returned it, or it is what ended the workers.
+    """
     # The controller registers checkpoints when it polls; what it has not registered is lost with the run.
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")
     from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
-    from ray.train.torch import TorchConfig, TorchTrainer
+    from ray.train.torch import TorchConfig
 
     _check_resources(compute)
-    trainer = TorchTrainer(
-        lambda: worker(),
+    trainer = _trainer_class()(
+        worker,
         scaling_config=ScalingConfig(
             num_workers=compute.workers, use_gpu=compute.gpu, resources_per_worker={"CPU": compute.cpus_per_worker, "GPU": int(compute.gpu)}
         ),
@@ -141,8 +190,30 @@ def _fit(worker: Callable[[], UserError | None], *, name: str, folder: Path, com
             outcome = trainer.fit().return_value
         except TrainingFailedError as error:
             raise _mendable(error) or error from None
-    if outcome is not None:
+    if isinstance(outcome, UserError):
         raise outcome
+    return outcome
+
+
+def _trainer_class() -> type[ray.train.torch.TorchTrainer]:
+    """Ray's trainer without the helper actors that have nothing to do here, each of which imports Ray Train anew in a process of its own.
+
+    One serves Ray Data sets, and training reads its shards itself. On a single node one more cleans up after a controller whose node
+    lives on, and one watches for the loss of other nodes.
+    """
+    import ray
+    from ray.train.torch import TorchTrainer
+
+    idle = {"DatasetsCallback"}
+    if len(ray.nodes()) == 1:
+        os.environ["RAY_TRAIN_ENABLE_PREEMPTION_WATCHER"] = "0"
+        idle.add("PlacementGroupCleanerCallback")
+
+    class LeanTrainer(TorchTrainer):
+        def _create_default_callbacks(self) -> list[Any]:
+            return [callback for callback in super()._create_default_callbacks() if type(callback).__name__ not in idle]
+
+    return LeanTrainer
 
 
 def _mendable(error: Any) -> UserError | None:
@@ -198,11 +269,12 @@ def _checkpoint_folder() -> Iterator[Path | None]:
             yield Path(folder)
 
 
-def _report(folder: Path, step: int) -> None:
+def _report(folder: Path | None, step: int) -> None:
     """Hand this worker's part of a checkpoint to Ray, which merges the parts of all and registers them as one."""
     import ray.train
 
-    ray.train.report({"step": step}, checkpoint=ray.train.Checkpoint.from_directory(str(folder)), checkpoint_dir_name=f"checkpoint-{step:08d}")
+    part = None if folder is None else ray.train.Checkpoint.from_directory(str(folder))
+    ray.train.report({"step": step}, checkpoint=part, checkpoint_dir_name=f"checkpoint-{step:08d}")
 
 
 def _absolute(uri: str) -> str:
@@ -210,13 +282,11 @@ def _absolute(uri: str) -> str:
 
 
 class _Follower:
-    """Reads the journal of worker 0 while it grows: progress for who watches, figures for MLflow."""
+    """Reads journals while they grow and hands new lines to whom they concern: who watches, and MLflow."""
 
-    def __init__(
-        self, *, journal: Journal, tracker: Tracker, progress: Progress, total: float, note: Callable[[Mapping[str, Any]], str]
-    ) -> None:
-        self._journal, self._tracker, self._progress, self._total, self._note = journal, tracker, progress, total, note
-        self._offset = 0
+    def __init__(self, tracker: Tracker, *readers: tuple[Journal, Callable[[list[dict[str, Any]]], None]]) -> None:
+        self._tracker, self._readers = tracker, readers
+        self._offsets = [0] * len(readers)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="follower", daemon=True)
 
@@ -232,9 +302,9 @@ class _Follower:
         self._tracker.log([])  # opens the run, which takes seconds, while the workers start
         while True:
             ended = self._stop.wait(_POLL_S)
-            lines, self._offset = self._journal.read_from(self._offset)
-            if lines:
-                self._progress(lines[-1]["step"], self._total, self._note(lines[-1]))
-                self._tracker.log(lines)
+            for number, (journal, tell) in enumerate(self._readers):
+                lines, self._offsets[number] = journal.read_from(self._offsets[number])
+                if lines:
+                    tell(lines)
             if ended:
                 return

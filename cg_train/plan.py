@@ -1,8 +1,8 @@
 """Which samples are consumed at which step, decided before training starts.
 
-The plan is a pure function of the seed, the mixture and the set of sample ids with their kinds: neither the order of the shards nor the number
-of workers enters it. Randomness comes from raw 64-bit Philox words (Salmon et al. 2011), whose stream NumPy guarantees, and not from NumPy's
-distributions, which may change between versions.
+The plan is a pure function of the seed, the mixture and the set of sample ids with their kinds: neither the order of the shards nor
+the number of workers enters it. Randomness comes from raw 64-bit Philox words (Salmon et al. 2011), whose stream NumPy guarantees, and
+not from NumPy's distributions, which may change between versions.
 """
 
 from __future__ import annotations
@@ -92,7 +92,9 @@ def _rows_by_kind(index: pa.Table, recipe: StageRecipe) -> dict[SampleKind, npt.
     found = {kind: order[kinds == kind.value].astype(np.int64) for kind in wanted}
     for kind, rows in found.items():
         if not len(rows):
-            raise ConfigError(f'mixture: there is no training sample of kind "{kind}". Take it out of the mixture or have such samples written.')
+            raise ConfigError(
+                f'mixture: there is no training sample of kind "{kind}". Take it out of the mixture or have such samples written.'
+            )
     return found
 
 

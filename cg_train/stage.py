@@ -1,4 +1,4 @@
-"""One stage of fine-tuning from its model to the exported folder, as every worker runs it. Knows nothing of Ray: torchrun can start it too."""
+"""One stage of fine-tuning from its model to the exported folder, as every worker runs it. Knows nothing of Ray: torchrun can start it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import functools
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -40,14 +40,6 @@ class StageJob:
     out_folder: str
     work_folder: str
     about: Mapping[str, Any]
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class Keeper:
-    """How checkpoints are kept: `resume_from` is the folder to continue from, `keep` takes a folder that this worker wrote at a step."""
-
-    resume_from: Path | None
-    keep: Callable[[Path, int], None]
 
 
 class Learner(Protocol):
@@ -82,7 +74,7 @@ def fingerprint(job: StageJob, plan: Plan) -> str:
     return content_id("stage", plan.fingerprint, recipe, numerics, job.page.model_dump(mode="json"))
 
 
-def run_stage(job: StageJob, *, rank: int, workers: int, keeper: Keeper) -> StepReport | None:
+def run_stage(job: StageJob, *, rank: int, workers: int, keeper: checkpoint.Keeper) -> StepReport | None:
     """Train to the last step of the plan and export the model; every worker of an initialised process group calls it.
 
     Returns:
@@ -121,7 +113,7 @@ def _resume(engine: Any, folder: Path | None, name: str, workers: int) -> int:
     return 0 if folder is None else checkpoint.load(engine, folder, fingerprint=name, workers=workers).step
 
 
-def _keep(engine: Any, keeper: Keeper, position: checkpoint.Position) -> None:
+def _keep(engine: Any, keeper: checkpoint.Keeper, position: checkpoint.Position) -> None:
     with tempfile.TemporaryDirectory(prefix="cg-checkpoint-") as folder:
         checkpoint.save(engine, Path(folder), position)
         keeper.keep(Path(folder), position.step)

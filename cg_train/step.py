@@ -6,11 +6,14 @@ weighs one token more than another.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import logging
 import math
 import os
 import sys
 import time
+import unittest.mock
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -43,27 +46,36 @@ class StepReport:
 
 
 def import_deepspeed(*, gpu: bool) -> Any:
-    """DeepSpeed, without its compiler on CPU and without what its autotuner would import.
+    """DeepSpeed, without its compiler on CPU and without what it would import for features that are not used here.
 
-    On CPU it would build a shared-memory collective with g++ at the first engine; gloo serves as well. The autotuner imports MLflow if it
-    is there, which costs several times what DeepSpeed itself does; a worker has no use for either.
+    Its autotuner imports MLflow if it is there, and its Muon optimiser decorates functions with `torch.compile`, which loads the whole
+    compiler: together several times the time of DeepSpeed itself, in every worker. On CPU it would also build a shared-memory collective
+    with g++ at the first engine; gloo serves as well.
     """
     if not gpu:
         os.environ["DS_ACCELERATOR"] = "cpu"
-    hidden = "mlflow" not in sys.modules
-    if hidden:
-        sys.modules["mlflow"] = None  # type: ignore[assignment]
-    try:
+    with _hidden("mlflow"):
         import deepspeed
-    finally:
-        if hidden:
-            del sys.modules["mlflow"]
-    import logging
-
+        from deepspeed.runtime import compiler
     logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
     if not gpu:
         deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+    with unittest.mock.patch.object(compiler, "compile", return_value=lambda function: function):
+        import deepspeed.runtime.zero.muon.muon_optimizer
     return deepspeed
+
+
+@contextlib.contextmanager
+def _hidden(name: str) -> Iterator[None]:
+    """Let imports of the module `name` fail, unless it is imported already."""
+    if name in sys.modules:
+        yield
+        return
+    sys.modules[name] = None  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        del sys.modules[name]
 
 
 def engine_config(recipe: StageRecipe, settings: TrainSettings, workers: int) -> dict[str, Any]:

@@ -73,6 +73,11 @@ def metrics_journal(folder: Path, rank: int) -> Journal:
     return Journal(folder / f"metrics-rank{rank}.jsonl")
 
 
+def progress_journal(folder: Path) -> Journal:
+    """How far worker 0 is, where its figures come less often than its steps."""
+    return Journal(folder / "progress-rank0.jsonl")
+
+
 def ledger(folder: Path, rank: int) -> Journal:
     """Ids of the samples that worker `rank` consumed, step by step."""
     return Journal(folder / f"ledger-rank{rank}.jsonl")

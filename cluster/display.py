@@ -23,7 +23,7 @@ class Display:
         self.console = console or Console(highlight=False)
 
     def say(self, text: str) -> None:
-        self.console.print(text)
+        self.console.print(text, soft_wrap=True)
 
     @contextmanager
     def step(self, title: str) -> Iterator[Report]:
@@ -70,10 +70,10 @@ class Display:
         return report
 
     def done(self, title: str, step: FinishedStep) -> None:
-        self.console.print(f"[green]done[/green]  {title:<34} {duration(step.seconds):>8}  {step.result.figure}")
+        self.console.print(f"[green]done[/green]  {title:<34} {duration(step.seconds):>8}  {step.result.figure}", soft_wrap=True)
 
     def skipped(self, title: str, step: FinishedStep) -> None:
-        self.console.print(f"[dim]kept  {title:<34} {duration(step.seconds):>8}  {step.result.figure}[/dim]")
+        self.console.print(f"[dim]kept  {title:<34} {duration(step.seconds):>8}  {step.result.figure}[/dim]", soft_wrap=True)
 
     def closing_table(self, titles: dict[str, str], steps: list[FinishedStep]) -> None:
         """Step, time, counts, key figure."""

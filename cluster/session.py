@@ -41,6 +41,9 @@ def prepare_environment(*, verbose: bool) -> None:
         os.environ.setdefault("RAY_LOG_TO_STDERR", "0")
 
 
+_TRIES = 3
+
+
 @contextmanager
 def ray_session(settings: ClusterSettings, *, verbose: bool) -> Iterator[None]:
     """A Ray driver connection.
@@ -58,7 +61,7 @@ def ray_session(settings: ClusterSettings, *, verbose: bool) -> Iterator[None]:
 
     temporary = None if address else tempfile.mkdtemp(prefix="cg-ray-")
     try:
-        ray.init(**(_joined(address) if address else _local(settings, str(temporary))), **_logging(verbose))
+        _init(_joined(address) if address else _local(settings, str(temporary)), verbose)
         _quieten_data(verbose)
         yield
     except ConnectionError as error:
@@ -67,6 +70,25 @@ def ray_session(settings: ClusterSettings, *, verbose: bool) -> Iterator[None]:
         ray.shutdown()
         if temporary:
             shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _init(arguments: dict[str, Any], verbose: bool) -> None:
+    """Start or join Ray. A local node has half a minute to come up, fixed by Ray; a busy machine gets a second and a third try.
+
+    Raises:
+        ClusterError: the local node did not come up.
+    """
+    import ray
+
+    for _ in range(_TRIES):
+        try:
+            ray.init(**arguments, **_logging(verbose))
+            return
+        except Exception as error:
+            if "timed out during startup" not in str(error):
+                raise
+            ray.shutdown()
+    raise ClusterError("the local Ray did not come up within a minute and a half. Is the machine overloaded or out of memory?")
 
 
 def check_address(address: str) -> None:

@@ -21,6 +21,8 @@ import yaml
 
 from cg_data.detect.spec import DetectorSpec
 from cg_data.errors import ConfigError
+from cg_data.page import page_shape
+from cg_data.settings import PageSettings
 from cg_data.vocabulary import WAVEFORMS
 
 _RARITY = 0.01
@@ -42,7 +44,7 @@ def build_network(spec: DetectorSpec) -> torch.nn.Module:
     In training it maps float32 `(n, 1, height, width)` to raw predictions, in evaluation to `(predictions, raw)`.
 
     Raises:
-        ConfigError: no detection model of that name is installed.
+        ConfigError: no detection model of that name is installed, or the page's sides do not fit its coarsest grid.
     """
     quieten_ultralytics()
     from ultralytics.nn.tasks import DetectionModel
@@ -51,8 +53,17 @@ def build_network(spec: DetectorSpec) -> torch.nn.Module:
     size = {"scales": {"n": [spec.depth_multiple, spec.width_multiple, spec.max_channels]}, "scale": "n"}
     config = _architecture(spec.architecture) | size | {"reg_max": spec.distance_bins}
     network = DetectionModel(config, ch=1, nc=len(WAVEFORMS), verbose=False)
-    _start_from_priors(network.model[-1], spec)
+    head = network.model[-1]
+    _check_page(spec.page, int(max(head.stride)))
+    _start_from_priors(head, spec)
     return network
+
+
+def _check_page(page: PageSettings, stride: int) -> None:
+    if any(side % stride for side in page_shape(page)):
+        raise ConfigError(
+            f"train.detector.page.multiple_of: this network needs sides in multiples of {stride} pixels, not {page.multiple_of}."
+        )
 
 
 @torch.no_grad()

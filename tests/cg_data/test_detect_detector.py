@@ -107,6 +107,11 @@ def test_an_architecture_that_is_no_detection_model_is_refused(name: str) -> Non
         build_network(SPEC.model_copy(update={"architecture": name}))
 
 
+def test_a_page_that_does_not_fit_the_grid_is_refused() -> None:
+    with pytest.raises(ConfigError, match="multiples of 32 pixels, not 28"):
+        build_network(SPEC.model_copy(update={"page": PageSettings()}))
+
+
 @pytest.mark.parametrize("name", ["yolov8", "yolo11", "yolo26"])
 def test_each_architecture_builds_and_answers_boxes_on_the_page(name: str) -> None:
     spec = SPEC.model_copy(update={"architecture": name, "depth_multiple": 0.5, "width_multiple": 0.125, "distance_bins": 1})

@@ -1,12 +1,6 @@
-"""Fixtures of the training room: a folder of small samples and a Ray of its own."""
+"""Fixtures of the training room: a folder of small samples and a process group."""
 
 from __future__ import annotations
-
-import os
-import secrets
-import tempfile
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from small import KINDS, SEGMENTS, free_port, join_group, make_sample
@@ -33,15 +27,3 @@ def samples_uri(tmp_path_factory: pytest.TempPathFactory) -> str:
 def process_group() -> None:
     """A process group of one. It lasts to the end of the session, for DeepSpeed holds on to the first that it sees."""
     join_group(free_port(), 0, 1)
-
-
-@pytest.fixture(scope="session")
-def ray_session() -> Iterator[None]:
-    """A local Ray of two CPUs with a folder, a token and workers of its own."""
-    import ray
-
-    folder = Path(tempfile.mkdtemp(prefix="cg-ray-"))
-    os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32), "RAY_worker_niceness": "0"}
-    ray.init(num_cpus=2, _temp_dir=str(folder), include_dashboard=False, log_to_driver=False, object_store_memory=100 << 20)
-    yield
-    ray.shutdown()

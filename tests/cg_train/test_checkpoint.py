@@ -28,11 +28,11 @@ def test_training_continues_from_a_checkpoint_bit_for_bit(zero_stage: int, tmp_p
         undisturbed.append((report.step, report.loss, report.grad_norm, report.lr))
         if report.step == 3:
             save(engine, tmp_path, Position(step=3, fingerprint="f", workers=1))
-            drawn = torch.rand(2), np.random.random(2)  # noqa: NPY002
+            drawn = torch.rand(2), np.random.random(2)
     other = _engine(1, zero_stage)  # other weights: what is equal afterwards was loaded
     assert load(other, tmp_path, fingerprint="f", workers=1) == Position(step=3, fingerprint="f", workers=1)
     assert torch.equal(torch.rand(2), drawn[0])
-    np.testing.assert_array_equal(np.random.random(2), drawn[1])  # noqa: NPY002
+    np.testing.assert_array_equal(np.random.random(2), drawn[1])
     resumed = [(r.step, r.loss, r.grad_norm, r.lr) for r in train_steps(other, step_batches(0, 1, start=3), declared=None)]
     assert resumed == undisturbed[3:]
 
@@ -43,5 +43,5 @@ def test_a_checkpoint_of_another_plan_or_of_more_workers_is_refused(tmp_path: Pa
     save(engine, tmp_path, Position(step=0, fingerprint="f", workers=1))
     with pytest.raises(ConfigError, match="other samples or another recipe"):
         load(engine, tmp_path, fingerprint="g", workers=1)
-    with pytest.raises(ConfigError, match="made by 1 workers, and compute.workers is 2"):
+    with pytest.raises(ConfigError, match=r"made by 1 workers, and compute\.workers is 2"):
         load(engine, tmp_path, fingerprint="f", workers=2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import os
@@ -21,7 +22,17 @@ from cg_data.records import Event, Label, Segment
 from cg_data.settings import PageSettings
 from cg_data.vocabulary import CHANNELS, N_CHANNELS, SEGMENT_SAMPLES, EventSource, LabelKind, Split, Waveform
 from cg_train.detection_metrics import average_precision, best_threshold, detection_metrics, match
-from cg_train.detector import EpochReport, TrainedDetector, TrainerState, epoch_order, evaluate, make_batch, spec_of, train
+from cg_train.detector import (
+    EpochReport,
+    TrainedDetector,
+    TrainerState,
+    epoch_order,
+    evaluate,
+    make_batch,
+    sampling_weights,
+    spec_of,
+    train,
+)
 from cg_train.recipe import DetectorRecipe
 
 RECIPE = DetectorRecipe(
@@ -160,10 +171,19 @@ def test_the_detector_learns_plain_waveforms() -> None:
 
 
 def test_each_epoch_shows_every_segment_in_its_own_order() -> None:
-    orders = [epoch_order(3, epoch, 50).tolist() for epoch in (0, 1)]
+    orders = [epoch_order(3, epoch, np.ones(50)).tolist() for epoch in (0, 1)]
     assert orders[0] != orders[1]
     assert all(sorted(order) == list(range(50)) for order in orders)
-    assert epoch_order(3, 1, 50).tolist() == orders[1]
+    assert epoch_order(3, 1, np.ones(50)).tolist() == orders[1]
+
+
+def test_segments_with_rare_waveforms_are_drawn_more_often_and_those_without_any_least() -> None:
+    blinks = [dataclasses.replace(SEGMENTS[0], labels=SEGMENTS[0].labels[:2])] * 8
+    weights = sampling_weights([*blinks, SEGMENTS[0], *[dataclasses.replace(SEGMENTS[0], labels=())] * 7])
+    assert weights[0] == weights[-1] == 1.0
+    assert weights[8] == pytest.approx(math.sqrt(8))
+    drawn = np.bincount(np.concatenate([epoch_order(3, epoch, weights) for epoch in range(300)]), minlength=16) / 300
+    np.testing.assert_allclose(drawn, weights / weights.sum() * 16, atol=0.1)
 
 
 def test_targets_are_the_boxes_of_the_drawn_page() -> None:

@@ -1,0 +1,133 @@
+"""Training of the detector from its shards to the saved folder, as every worker runs it, with checkpoints. Knows nothing of Ray."""
+
+from __future__ import annotations
+
+import dataclasses
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cg_data import storage
+from cg_data.errors import ConfigError
+from cg_data.records import Segment, content_id
+from cg_data.shards import read_segments
+from cg_data.vocabulary import Split
+from cg_train import tracking
+from cg_train.checkpoint import Keeper
+from cg_train.recipe import DetectorRecipe
+
+if TYPE_CHECKING:
+    from cg_train.detector import EpochReport, TrainerState
+
+DETECTOR = "detector"
+_STATE, _FINGERPRINT = "detector.pt", "fingerprint"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class DetectorJob:
+    """What a worker must know. Paths are absolute; `work_folder` takes journals, `out_folder` the detector."""
+
+    recipe: DetectorRecipe
+    segments_uri: str
+    out_folder: str
+    work_folder: str
+
+
+def run_detector(job: DetectorJob, *, rank: int, workers: int, keeper: Keeper) -> dict[str, Any]:
+    """Train, choose thresholds and save; every worker of an initialised process group calls it.
+
+    Returns:
+        Figures for the closing table.
+
+    Raises:
+        UserError: on all workers alike, for all read the same segments and the same recipe.
+    """
+    from cg_data.detect.detector import save_detector
+    from cg_train.detector import train
+
+    segments, validation = _split(job)
+    name = content_id("detector", job.recipe.model_dump(mode="json"), workers, [s.segment_id for s in segments])
+    state = None if keeper.resume_from is None else _load(keeper.resume_from, name)
+    reporter = _Reporter(job, keeper, name, rank)
+    reporter.begin(state)
+    trained = train(
+        job.recipe,
+        segments,
+        validation,
+        rank=rank,
+        world_size=workers,
+        device=_device(job.recipe),
+        state=state,
+        on_epoch=reporter.epoch,
+        on_step=reporter.step,
+    )
+    figures = {"train_segments": len(segments), "validation_segments": len(validation), **trained.validation}
+    if rank == 0:
+        save_detector(trained.network, trained.spec, job.out_folder)
+        storage.write_json(storage.join(job.out_folder, "metrics.json"), figures)
+    return figures
+
+
+def _split(job: DetectorJob) -> tuple[list[Segment], list[Segment]]:
+    """Segments to learn from and to choose thresholds on, by id, so that the layout of the shards is forgotten."""
+    by_split: dict[Split, list[Segment]] = {split: [] for split in Split}
+    for segment in read_segments(job.segments_uri):
+        by_split[segment.split].append(segment)
+    for split in (Split.TRAIN, Split.VALIDATION):
+        if not by_split[split]:
+            raise ConfigError(f"{job.segments_uri}: no segment of the {split} split there. Give more subjects or change the fractions.")
+    ordered = {split: sorted(segments, key=lambda s: s.segment_id) for split, segments in by_split.items()}
+    return ordered[Split.TRAIN], ordered[Split.VALIDATION]
+
+
+def _device(recipe: DetectorRecipe) -> str:
+    import torch
+
+    return f"cuda:{torch.cuda.current_device()}" if recipe.compute.gpu else "cpu"
+
+
+def _load(folder: Path, name: str) -> TrainerState:
+    import torch
+
+    if (folder / _FINGERPRINT).read_text() != name:
+        raise ConfigError(
+            f"{folder.parent}: the checkpoints there were made with other segments, another recipe or another number of workers. "
+            "Choose another --run folder, or delete that folder to train the detector anew."
+        )
+    state: TrainerState = torch.load(folder / _STATE, weights_only=True)
+    return state
+
+
+class _Reporter:
+    """Journals and checkpoints of one worker; only worker 0 has something to write."""
+
+    def __init__(self, job: DetectorJob, keeper: Keeper, name: str, rank: int) -> None:
+        self._keeper, self._name, self._first = keeper, name, rank == 0
+        self._metrics = tracking.metrics_journal(Path(job.work_folder), 0)
+        self._progress = tracking.progress_journal(Path(job.work_folder))
+
+    def begin(self, state: TrainerState | None) -> None:
+        """Forget what comes after the state that training continues from."""
+        if self._first:
+            self._metrics.cut(0 if state is None else int(state["epochs_done"]))
+            self._progress.cut(0 if state is None else int(state["steps_done"]))
+
+    def step(self, done: float, total: float, note: str = "") -> None:
+        if self._first:
+            self._progress.append({"step": done, "total": total, "note": note})
+
+    def epoch(self, report: EpochReport) -> None:
+        """Journal the epoch (its number is the step) and keep the state, which is the same on all workers."""
+        if not self._first:
+            self._keeper.keep(None, report.epoch)
+            return
+        self._metrics.append({"step": report.epoch, "lr": report.learning_rate, **{f"loss_{k}": v for k, v in report.losses.items()}})
+        with tempfile.TemporaryDirectory(prefix="cg-checkpoint-") as folder:
+            self._save(Path(folder), report)
+            self._keeper.keep(Path(folder), report.epoch)
+
+    def _save(self, folder: Path, report: EpochReport) -> None:
+        import torch
+
+        torch.save(report.state, folder / _STATE)
+        (folder / _FINGERPRINT).write_text(self._name)
