@@ -51,7 +51,7 @@ def train_stage(
 
     Args:
         name: of the stage; journals and checkpoints go to ``storage_folder/name``, and a call under the same name continues there.
-        model_from: the exported folder (or "tiny", or a Hugging Face id) to start from.
+        model_from: the folder or Hugging Face id of the model to start from.
         out_folder: where the exported folder goes; it appears when it is whole.
         about: provenance that the exported folder carries.
 
@@ -69,7 +69,7 @@ def train_stage(
         settings=settings,
         page=page,
         samples_uri=_absolute(samples_uri),
-        model_from=model_from,
+        model_from=_absolute(model_from) if Path(model_from).exists() else model_from,
         out_folder=str(storage.local_path(out_folder).absolute()),
         work_folder=str(folder / name),
         about=about,

@@ -6,17 +6,12 @@ import contextlib
 import dataclasses
 import functools
 import os
-import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import numpy.typing as npt
-
-from cg_data import storage
-from cg_data.records import Sample, content_id
+from cg_data.records import content_id
 from cg_data.settings import PageSettings
 from cg_train import checkpoint, tracking
 from cg_train.batches import BatchMaker, Collate, SampleStore, prefetched
@@ -26,6 +21,8 @@ from cg_train.step import StepReport, engine_config, import_deepspeed, make_engi
 
 if TYPE_CHECKING:
     import torch
+
+    from cg_train.model.learner import Learner
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,21 +37,6 @@ class StageJob:
     out_folder: str
     work_folder: str
     about: Mapping[str, Any]
-
-
-class Learner(Protocol):
-    """The model of a stage with what belongs to it: which parameters learn, how samples become its inputs, how it is written."""
-
-    model: torch.nn.Module
-    declared: frozenset[str]
-
-    def collate(self, samples: Sequence[Sample], signals: Sequence[npt.NDArray[np.float32]]) -> Mapping[str, torch.Tensor]: ...
-
-    def export(self, folder: Path) -> None: ...
-
-
-def load_learner(job: StageJob, config: dict[str, Any]) -> Learner:
-    raise NotImplementedError
 
 
 def plan_of(job: StageJob) -> tuple[SampleStore, Plan]:
@@ -87,7 +69,7 @@ def run_stage(job: StageJob, *, rank: int, workers: int, keeper: checkpoint.Keep
     deepspeed.init_distributed("nccl" if job.settings.compute.gpu else "gloo")
     device = _device(job)
     config = engine_config(job.recipe, job.settings, workers)
-    (store, plan), learner = together(lambda: (plan_of(job), load_learner(job, config)), device)
+    (store, plan), learner = together(lambda: (plan_of(job), _learner(job, device)), device)
     engine = make_engine(learner.model, job.recipe, config, steps=plan.steps, gpu=job.settings.compute.gpu)
     name = fingerprint(job, plan)
     done = together(lambda: _resume(engine, keeper.resume_from, name, workers), device)
@@ -100,8 +82,23 @@ def run_stage(job: StageJob, *, rank: int, workers: int, keeper: checkpoint.Keep
         if last.step % job.recipe.checkpoint_every == 0 or last.step == plan.steps:
             _keep(engine, keeper, checkpoint.Position(step=last.step, fingerprint=name, workers=workers))
     with _whole_parameters(deepspeed, engine.module, job.settings.zero_stage):
-        together(lambda: _export(learner, job) if rank == 0 else None, device)
+        together(lambda: learner.export(job.out_folder) if rank == 0 else None, device)
     return last
+
+
+def _learner(job: StageJob, device: str) -> Learner:
+    from cg_train.model.learner import load_learner
+
+    return load_learner(
+        job.model_from,
+        recipe=job.recipe,
+        precision=job.settings.precision,
+        attention=job.settings.attention,
+        gradient_checkpointing=job.settings.gradient_checkpointing,
+        page=job.page,
+        about=job.about,
+        device=device,
+    )
 
 
 def _device(job: StageJob) -> str:
@@ -153,16 +150,3 @@ def _whole_parameters(deepspeed: Any, model: torch.nn.Module, zero_stage: int) -
     if zero_stage < 3:
         return contextlib.nullcontext()
     return deepspeed.zero.GatheredParameters(list(model.parameters()), modifier_rank=None)
-
-
-def _export(learner: Learner, job: StageJob) -> None:
-    """Write the Hugging Face folder beside its place, then move it there: what has the name is whole."""
-    out = Path(job.out_folder)
-    partial = out.with_name(f".{out.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    try:
-        learner.export(partial)
-        shutil.rmtree(out, ignore_errors=True)
-        partial.rename(out)
-    except OSError as error:
-        raise storage.storage_error(str(out), error) from error

@@ -204,7 +204,7 @@ class _GradientGate:
         self._declared = declared
         self._seen: set[str] = set()
         self._hooks = [
-            parameter.register_hook(lambda _gradient, name=name: self._seen.add(name))
+            parameter.register_hook(lambda _gradient, name=name: self._seen.add(name))  # type: ignore[no-untyped-call]
             for name, parameter in model.named_parameters()
             if parameter.requires_grad
         ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from typing import Any
 
@@ -19,7 +20,6 @@ from transformers.models.qwen2.tokenization_qwen2 import PRETOKENIZE_REGEX
 
 from cg_data.errors import ConfigError
 from cg_data.instruct.prompt import SYSTEM_PROMPT
-from cg_data.page import page_shape
 from cg_data.settings import PageSettings
 from cg_train.model.encode import END_OF_TURN, IMAGE, PAD, TOKEN_PX, TURN, VIDEO, VISION_END, VISION_START, image_tokens
 from cg_train.recipe import TinyModel
@@ -28,7 +28,7 @@ SPECIAL_TOKENS = (
     PAD, TURN, END_OF_TURN, "<|object_ref_start|>", "<|object_ref_end|>", "<|box_start|>", "<|box_end|>", "<|quad_start|>", "<|quad_end|>",
     VISION_START, VISION_END, "<|vision_pad|>", IMAGE, VIDEO,
 )  # fmt: skip
-"""Control tokens of Qwen2.5-VL, in its order."""
+"""Control tokens of Qwen2.5-VL."""
 
 CHAT_TEMPLATE = (
     "{% set image_count = namespace(value=0) %}{% set video_count = namespace(value=0) %}{% for message in messages %}"
@@ -79,8 +79,6 @@ def train_tokenizer(texts: Iterable[str], vocabulary: int) -> Qwen2Tokenizer:
 
 
 def _qwen_tokenizer(learner: Tokenizer) -> Qwen2Tokenizer:
-    import json
-
     learnt = json.loads(learner.to_str())["model"]
     return Qwen2Tokenizer(
         vocab=learnt["vocab"],
@@ -106,7 +104,7 @@ def build_tiny(settings: TinyModel, tokenizer: Qwen2Tokenizer, page: PageSetting
     _check_heads(settings)
     config = Qwen2_5_VLConfig(
         text_config=_text_config(settings, tokenizer),
-        vision_config=_vision_config(settings, page),
+        vision_config=_vision_config(settings),
         image_token_id=tokenizer.convert_tokens_to_ids(IMAGE),
         video_token_id=tokenizer.convert_tokens_to_ids(VIDEO),
         vision_start_token_id=tokenizer.convert_tokens_to_ids(VISION_START),
@@ -156,16 +154,16 @@ def _text_config(settings: TinyModel, tokenizer: Qwen2Tokenizer) -> dict[str, An
     }
 
 
-def _vision_config(settings: TinyModel, page: PageSettings) -> dict[str, Any]:
-    """The window of the vision tower holds the whole page: at this size attention within small windows is slower than over all patches."""
+def _vision_config(settings: TinyModel) -> dict[str, Any]:
+    """Windows of Qwen's size, and the last block sees the whole page (the default would put that block beyond this depth)."""
     return {
         "depth": settings.vision_depth,
         "hidden_size": settings.vision_hidden,
         "num_heads": settings.vision_heads,
         "intermediate_size": settings.vision_intermediate,
         "out_hidden_size": settings.text_hidden,
-        "window_size": max(page_shape(page)),
-        "fullatt_block_indexes": list(range(settings.vision_depth)),
+        "window_size": 112,
+        "fullatt_block_indexes": [settings.vision_depth - 1],
         "initializer_range": settings.initializer_range,
     }
 

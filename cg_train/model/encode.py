@@ -54,7 +54,9 @@ def image_tokens(page: PageSettings) -> int:
     """
     height, width = page_shape(page)
     if height % TOKEN_PX or width % TOKEN_PX:
-        raise ConfigError(f"data.page: {width} x {height} pixels do not divide into {TOKEN_PX}-pixel tokens. Set multiple_of to {TOKEN_PX}.")
+        raise ConfigError(
+            f"data.page: {width} x {height} pixels do not divide into {TOKEN_PX}-pixel tokens. Set multiple_of to {TOKEN_PX}."
+        )
     return (height // TOKEN_PX) * (width // TOKEN_PX)
 
 

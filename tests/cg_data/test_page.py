@@ -37,7 +37,7 @@ def _waves(seed: int = 0) -> npt.NDArray[np.float32]:
 
 
 def _supersampled(eeg_uv: npt.NDArray[np.float32], page: PageSettings, fine: int) -> npt.NDArray[np.float64]:
-    """Slow reference, first second: share of `fine` x `fine` points of each pixel that lie under the square pen, traces added and cut at full ink."""
+    """Slow reference of the first second: share of `fine` x `fine` points of each pixel under the square pen, added and cut at full ink."""
     height, width = N_CHANNELS * page.pixels_per_row, page.pixels_per_second
     x = (np.arange(width * fine) + 0.5) / fine
     offsets = np.linspace(-0.5, 0.5, 4 * fine + 1) * page.pen_pixels

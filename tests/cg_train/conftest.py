@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from small import KINDS, SEGMENTS, free_port, join_group, make_sample
+from train_small import KINDS, SEGMENTS, free_port, join_group, make_sample
 
 from cg_data import storage
 from cg_data.records import SAMPLE_SCHEMA, table_of

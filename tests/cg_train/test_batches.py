@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
-from small import KINDS, SEGMENTS, make_sample
+from train_small import KINDS, SEGMENTS, make_sample
 
 from cg_data.errors import StorageError, UserError
 from cg_data.records import SAMPLE_SCHEMA, Sample, table_of

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from small import SmallModel
 from test_step import RECIPE, SETTINGS, STEPS, step_batches
+from train_small import SmallModel
 
 from cg_data.errors import ConfigError
 from cg_train.checkpoint import Position, load, save

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 import torch.multiprocessing as mp
-from small import SmallModel, free_port, join_group, small_batch
+from train_small import SmallModel, free_port, join_group, small_batch
 
 from cg_data.errors import ConfigError, UserError
 from cg_train.batches import StepBatch

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 import numpy as np
 import torch
 
-from cg_data.records import Message, Sample, content_id
-from cg_data.vocabulary import CHANNELS, SampleKind, SampleSource, Split
+from cg_data.records import Label, Message, Sample, Segment, content_id
+from cg_data.vocabulary import CHANNELS, LabelKind, SampleKind, SampleSource, Split, Waveform
 
 KINDS = (SampleKind.CAPTION, SampleKind.BINARY, SampleKind.OPEN)
 SEGMENTS = 12
@@ -41,6 +41,30 @@ def make_sample(number: int, kind: SampleKind, split: Split = Split.TRAIN) -> Sa
         detector_version="1",
         mask=np.ones(19, dtype=np.bool_),
         eeg_steps=eeg,
+    )
+
+
+def make_segment(number: int, split: Split) -> Segment:
+    """A segment with one spindle-like burst and its label."""
+    channel, onset_s = number % len(CHANNELS), 1.0 + number % 7
+    eeg = np.zeros((19, 2000), dtype=np.int16)
+    start = int(onset_s * 200)
+    eeg[channel, start : start + 200] = np.round(500 * np.sin(2 * np.pi * 13 * np.arange(200) / 200)).astype(np.int16)
+    return Segment(
+        segment_id=content_id("segment", number),
+        recording_id="recording",
+        sha256="0" * 64,
+        corpus="synthetic",
+        subject=f"subject-{number % 4}",
+        split=split,
+        start_s=0.0,
+        montage="referential",
+        sfreq_recorded_hz=200.0,
+        filter_version="1",
+        flags=(),
+        mask=np.ones(19, dtype=np.bool_),
+        eeg_steps=eeg,
+        labels=(Label(kind=LabelKind.WAVEFORM, name=Waveform.SLEEP_SPINDLE, onset_s=onset_s, duration_s=1.0, channel=CHANNELS[channel]),),
     )
 
 
