@@ -47,6 +47,8 @@ class AnswersQuestions(Protocol):
     @property
     def version(self) -> str: ...
 
+    def prompt_tokens(self, dialogue: Sequence[Message]) -> int: ...
+
     def answer(
         self,
         eeg_uv: npt.NDArray[np.float32],
@@ -77,6 +79,7 @@ class Said:
     text: str
     probability: float
     tokens: int
+    prompt_tokens: int
     interpreter_version: str
 
 
@@ -119,7 +122,16 @@ def answer(
         UserError: a dialogue that does not alternate, is empty or holds control tokens.
     """
     answers = interpreter.answer(*signals_of(segments), dialogues, max_new_tokens=max_new_tokens)
-    return [Said(text=a.text, probability=a.probability, tokens=a.tokens, interpreter_version=interpreter.version) for a in answers]
+    return [
+        Said(
+            text=a.text,
+            probability=a.probability,
+            tokens=a.tokens,
+            prompt_tokens=interpreter.prompt_tokens(dialogue),
+            interpreter_version=interpreter.version,
+        )
+        for a, dialogue in zip(answers, dialogues, strict=True)
+    ]
 
 
 def report_dialogue() -> list[Message]:

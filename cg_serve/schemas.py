@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, field_validator, model_serializer, model_validator
 
 from cg_data.errors import UserError
 from cg_data.vocabulary import Band, EventSource, Family, FindingKind, Region, Stage, Waveform
@@ -14,15 +15,16 @@ DISCLAIMER = "Draft for a reader, never a diagnosis. Research use only."
 
 
 class RequestError(UserError):
-    """A request that is refused: `status` is the HTTP status, `code` the stable, machine-readable name."""
+    """A request that is refused: `status` is the HTTP status, `code` the stable, machine-readable name, `param` the field at fault."""
 
-    def __init__(self, status: int, code: str, message: str) -> None:
+    def __init__(self, status: int, code: str, message: str, param: str | None = None) -> None:
         super().__init__(message)
         self.status = status
         self.code = code
+        self.param = param
 
-    def __reduce__(self) -> tuple[type[RequestError], tuple[int, str, str]]:
-        return (type(self), (self.status, self.code, str(self)))
+    def __reduce__(self) -> tuple[type[RequestError], tuple[int, str, str, str | None]]:
+        return (type(self), (self.status, self.code, str(self), self.param))
 
 
 class Answered(BaseModel):
@@ -145,9 +147,13 @@ class ContentPart(BaseModel):
     file: FileReference | None = None
 
 
+def _kind_of_content(value: object) -> str:
+    return "text" if isinstance(value, str) else "parts"
+
+
 class ChatMessage(BaseModel):
     role: Literal["system", "developer", "user", "assistant"]
-    content: str | list[ContentPart]
+    content: Annotated[Annotated[str, Tag("text")] | Annotated[list[ContentPart], Tag("parts")], Discriminator(_kind_of_content)]
 
 
 class StreamOptions(BaseModel):
@@ -234,7 +240,51 @@ class Completion(Answered):
     cerebragloss: About
 
 
-def refusal_of(error: ValidationError) -> tuple[str, str]:
-    """All faults of a request in one sentence, with the names of the fields, and the first of those names."""
-    faults = [(".".join(str(part) for part in fault["loc"]) or "body", fault["msg"]) for fault in error.errors(include_url=False)]
-    return "; ".join(f"{name}: {message}" for name, message in faults), faults[0][0]
+class Delta(Answered):
+    """What an event adds to the answer; what it does not add is not sent."""
+
+    role: Literal["assistant"] | None = None
+    content: str | None = None
+
+    @model_serializer
+    def _added(self) -> dict[str, str]:
+        return {name: value for name, value in (("role", self.role), ("content", self.content)) if value is not None}
+
+
+class ChunkChoice(Answered):
+    index: Literal[0] = 0
+    delta: Delta
+    finish_reason: Literal["stop", "length"] | None = None
+
+
+class CompletionChunk(Answered):
+    """One event of a streamed answer. The last with a choice carries `cerebragloss`."""
+
+    id: str
+    object: Literal["chat.completion.chunk"] = "chat.completion.chunk"
+    created: int
+    model: str = MODEL_NAME
+    system_fingerprint: str
+    choices: tuple[ChunkChoice, ...]
+    usage: Usage | None = None
+    cerebragloss: About | None = None
+
+
+class ServedModel(Answered):
+    id: str = MODEL_NAME
+    object: Literal["model"] = "model"
+    created: int
+    owned_by: str = MODEL_NAME
+
+
+class ModelList(Answered):
+    """Answer of ``GET /v1/models``."""
+
+    object: Literal["list"] = "list"
+    data: tuple[ServedModel, ...]
+
+
+def refused(faults: Sequence[Mapping[str, Any]]) -> RequestError:
+    """400 for what pydantic's `errors()` found: all faults in one sentence, each with the name of its field; values are not repeated."""
+    named = [(".".join(str(part) for part in fault["loc"]) or "body", fault["msg"]) for fault in faults]
+    return RequestError(400, "invalid_request", "; ".join(f"{name}: {message}" for name, message in named) + ".", named[0][0])

@@ -32,7 +32,7 @@ class DetectorRecipe(Settings):
     width_multiple: float = Field(default=0.125, gt=0)
     max_channels: int = Field(default=1024, gt=0)
     distance_bins: int = Field(
-        default=1, ge=1, description="bins per side of a box (reg_max of Ultralytics); 1 gives the distance directly"
+        default=16, ge=1, description="bins per side of a box (reg_max of Ultralytics); 1 gives the distance directly"
     )
     page: PageSettings = PageSettings(pixels_per_row=16, pixels_per_second=128, microvolts_per_row=100.0, subcolumns=2, multiple_of=32)
     min_box_s: float = Field(default=0.15, ge=0, description="boxes of spikes and sharp waves are widened to this")

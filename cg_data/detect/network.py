@@ -7,7 +7,6 @@ installs nothing and keeps its settings file in a folder of this process that go
 from __future__ import annotations
 
 import atexit
-import math
 import os
 import shutil
 import tempfile
@@ -24,9 +23,6 @@ from cg_data.errors import ConfigError
 from cg_data.page import page_shape
 from cg_data.settings import PageSettings
 from cg_data.vocabulary import WAVEFORMS
-
-_RARITY = 0.01
-_WIDTH_S = 0.3
 
 
 def quieten_ultralytics() -> None:
@@ -53,9 +49,7 @@ def build_network(spec: DetectorSpec) -> torch.nn.Module:
     size = {"scales": {"n": [spec.depth_multiple, spec.width_multiple, spec.max_channels]}, "scale": "n"}
     config = _architecture(spec.architecture) | size | {"reg_max": spec.distance_bins}
     network = DetectionModel(config, ch=1, nc=len(WAVEFORMS), verbose=False)
-    head = network.model[-1]
-    _check_page(spec.page, int(max(head.stride)))
-    _start_from_priors(head, spec)
+    _check_page(spec.page, int(max(network.model[-1].stride)))
     return network
 
 
@@ -64,25 +58,6 @@ def _check_page(page: PageSettings, stride: int) -> None:
         raise ConfigError(
             f"train.detector.page.multiple_of: this network needs sides in multiples of {stride} pixels, not {page.multiple_of}."
         )
-
-
-@torch.no_grad()
-def _start_from_priors(head: Any, spec: DetectorSpec) -> None:
-    """Let an untrained head say what is known beforehand: events are rare, a box is one row high and about a third of a second wide.
-
-    Rarity as in RetinaNet (Lin et al. 2017). Ultralytics starts from 640 x 640 photographs: boxes of four cells, scores near 1e-4.
-    """
-    branches = [(head.cv2, head.cv3)] + ([(head.one2one_cv2, head.one2one_cv3)] if hasattr(head, "one2one_cv2") else [])
-    for boxes, scores in branches:
-        for box, score, stride in zip(boxes, scores, head.stride.tolist(), strict=True):
-            score[-1].bias.fill_(math.log(_RARITY / (1 - _RARITY)))
-            half_px = torch.tensor([_WIDTH_S * spec.page.pixels_per_second, spec.page.pixels_per_row]) / 2
-            box[-1].bias.copy_(_distance_logits((half_px / stride).repeat(2), spec.distance_bins))
-
-
-def _distance_logits(cells: torch.Tensor, bins: int) -> torch.Tensor:
-    """Biases that make a head answer the distances `cells` `(4,)`, in cells: directly, or peaked among `bins`."""
-    return cells if bins == 1 else -(torch.arange(bins)[None] - cells[:, None]).abs().flatten()
 
 
 def _architecture(name: str) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from peft import PeftModel
+from safetensors import SafetensorError
 
 from cg_data import storage
 from cg_data.instruct.prompt import PROMPT_VERSION
@@ -40,13 +41,17 @@ def export_folder(model: Any, processor: Any, folder: str, *, page: PageSettings
         written = _write(merged, processor, hidden, page, about)
         shutil.rmtree(out, ignore_errors=True)
         hidden.rename(out)
-    except OSError as error:
-        raise storage.storage_error(folder, error) from error
+    except (OSError, SafetensorError) as error:  # the latter where the disk refuses weights
+        raise storage.storage_error(folder, error if isinstance(error, OSError) else OSError(str(error))) from error
+    finally:
+        shutil.rmtree(hidden, ignore_errors=True)  # renamed by now, or unfinished
     return written
 
 
 def _write(model: Any, processor: Any, folder: Path, page: PageSettings, about: Mapping[str, Any]) -> ModelAbout:
     model.save_pretrained(folder)
+    for path in folder.glob("*.safetensors"):  # safetensors writes them for the owner alone; others may serve what one has trained
+        shutil.copymode(folder / "config.json", path)
     processor.save_pretrained(folder)
     written = ModelAbout(page=page, prompt_version=PROMPT_VERSION, version=weights_version(folder), provenance=dict(about))
     storage.write_json(str(folder / ABOUT_FILE), written.model_dump(mode="json"))

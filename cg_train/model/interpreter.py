@@ -118,6 +118,14 @@ class Interpreter:
             answers += self._decode(self._read(eeg_uv[rows], mask[rows], dialogues[rows]), max_new_tokens)
         return answers
 
+    def prompt_tokens(self, dialogue: Sequence[Message]) -> int:
+        """Length of a dialogue as the model reads it, visual tokens included.
+
+        Raises:
+            UserError: a dialogue that is none (see `encode_dialogue`).
+        """
+        return len(encode_dialogue(self._tokenizer, dialogue, self._image_tokens, with_answer=False).input_ids)
+
     def option_scores(
         self, eeg_uv: npt.NDArray[np.float32], mask: npt.NDArray[np.bool_], messages: Sequence[Message], options: Sequence[str]
     ) -> list[OptionScore]:

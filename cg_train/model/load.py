@@ -15,7 +15,7 @@ from transformers import AutoConfig, AutoProcessor, Qwen2_5_VLForConditionalGene
 from cg_data import storage
 from cg_data.errors import ConfigError, StorageError
 from cg_data.settings import PageSettings, Settings
-from cg_train.model.encode import FRAMES, IMAGE_MEAN, IMAGE_STD, MERGE, PATCH_PX
+from cg_train.model.encode import FRAMES, IMAGE, IMAGE_MEAN, IMAGE_STD, MERGE, PATCH_PX
 from cg_train.recipe import LoraSettings, Module
 
 ABOUT_FILE = "cerebragloss.json"
@@ -71,13 +71,19 @@ def load_model(
             raise ConfigError(f"{source}: this is a {config.model_type} model. Give a Qwen2.5-VL.")
         processor = AutoProcessor.from_pretrained(place)
         model, found = Qwen2_5_VLForConditionalGeneration.from_pretrained(
-            place, dtype=dtype, attn_implementation=attention, use_safetensors=True, output_loading_info=True
+            place,
+            dtype=dtype,
+            attn_implementation=attention,
+            use_safetensors=True,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # they are reported, and refused by name below
         )
     except ImportError as error:
         raise ConfigError(f"train.attention {attention}: not installed here ({_first_line(error)}). Use sdpa.") from error
     except (OSError, ValueError, RuntimeError, safetensors.SafetensorError) as error:
         raise StorageError(f"{source}: this model cannot be loaded ({_first_line(error)}).") from error
     _check_keys(source, found)
+    _check_tokens(source, processor, config)
     _check_pictures(source, processor)
     return LoadedModel(model=model if device == "cpu" else model.to(device), processor=processor, about=read_about(place))
 
@@ -106,12 +112,22 @@ def _first_line(error: Exception) -> str:
 
 def _check_keys(source: str, found: dict[str, Collection[Any]]) -> None:
     for fault in ("missing", "unexpected", "mismatched"):
-        keys = sorted(str(key) for key in found[f"{fault}_keys"])
+        keys = sorted(key if isinstance(key, str) else key[0] for key in found[f"{fault}_keys"])
         if keys:
             names = ", ".join(keys[:3]) + (f" and {len(keys) - 3} more" if len(keys) > 3 else "")
             raise StorageError(
                 f"{source}: {fault} weights: {names}. The folder is incomplete or of another model; export or download it again."
             )
+
+
+def _check_tokens(source: str, processor: Any, config: Any) -> None:
+    """Without its files a tokenizer comes up empty rather than fail.
+
+    Raises:
+        StorageError: the tokenizer does not know the model's visual token.
+    """
+    if processor.tokenizer.convert_tokens_to_ids(IMAGE) != config.image_token_id:
+        raise StorageError(f"{source}: its tokenizer is not the model's (tokenizer.json). The folder is incomplete; export it again.")
 
 
 def _check_pictures(source: str, processor: Any) -> None:
@@ -127,9 +143,16 @@ def _check_pictures(source: str, processor: Any) -> None:
 
 
 def read_about(folder: str) -> ModelAbout | None:
-    """What an exported folder says of itself; None where it is not one of ours."""
+    """What an exported folder says of itself; None where it is not one of ours.
+
+    Raises:
+        StorageError: it says nothing that can be understood.
+    """
     path = Path(folder) / ABOUT_FILE
-    return ModelAbout.model_validate(storage.read_json(str(path))) if path.is_file() else None
+    try:
+        return ModelAbout.model_validate(storage.read_json(str(path))) if path.is_file() else None
+    except ValueError as error:
+        raise StorageError(f"{path}: this file is damaged or of another version ({_first_line(error)}). Export the model again.") from error
 
 
 def weights_version(folder: Path) -> str:

@@ -1,13 +1,13 @@
-"""Fixtures of the training room: a folder of small samples and a process group."""
+"""Fixtures of the training room: a folder of small samples, a process group and small models in folders."""
 
 from __future__ import annotations
 
 import pytest
-from train_small import KINDS, SEGMENTS, free_port, join_group, make_sample
 
 from cg_data import storage
 from cg_data.records import SAMPLE_SCHEMA, table_of
 from cg_data.vocabulary import Split
+from tests.cg_train.train_small import KINDS, SEGMENTS, free_port, join_group, make_sample
 
 
 @pytest.fixture(scope="session")
@@ -27,3 +27,28 @@ def samples_uri(tmp_path_factory: pytest.TempPathFactory) -> str:
 def process_group() -> None:
     """A process group of one. It lasts to the end of the session, for DeepSpeed holds on to the first that it sees."""
     join_group(free_port(), 0, 1)
+
+
+@pytest.fixture(scope="session")
+def model_folder(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """An untrained model as it is exported. Read it only; copy it to change it."""
+    from cg_train.model.export import export_folder
+    from tests.cg_train.model_small import PAGE, build
+
+    folder = str(tmp_path_factory.mktemp("models") / "untrained")
+    model, processor = build()
+    export_folder(model, processor, folder, page=PAGE, about={"data": "synthetic"})
+    return folder
+
+
+@pytest.fixture(scope="session")
+def taught_folder(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A model that has learnt `model_small.SAMPLES`, as it is exported. Read it only."""
+    from cg_train.model.export import export_folder
+    from tests.cg_train.model_small import PAGE, build, teach
+
+    folder = str(tmp_path_factory.mktemp("models") / "taught")
+    model, processor = build()
+    teach(model, processor, steps=50)
+    export_folder(model, processor, folder, page=PAGE, about={"data": "synthetic"})
+    return folder

@@ -9,7 +9,6 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
-from train_small import KINDS, SEGMENTS, make_sample
 
 from cg_data.errors import StorageError, UserError
 from cg_data.records import SAMPLE_SCHEMA, Sample, table_of
@@ -18,6 +17,7 @@ from cg_data.vocabulary import SampleKind, Split
 from cg_train.batches import BatchMaker, SampleStore, gain, prefetched
 from cg_train.plan import make_plan
 from cg_train.recipe import StageRecipe
+from tests.cg_train.train_small import KINDS, SEGMENTS, make_sample
 
 RECIPE = StageRecipe(mixture=dict.fromkeys(KINDS, 1.0), steps=4, global_batch=8, micro_batch=2, gain_log2=0.5, trainable=("projector",))
 

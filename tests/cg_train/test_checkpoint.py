@@ -5,13 +5,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from test_step import RECIPE, SETTINGS, STEPS, step_batches
-from train_small import SmallModel
 
 from cg_data.errors import ConfigError
 from cg_train.checkpoint import Position, load, save
 from cg_train.recipe import TrainSettings
 from cg_train.step import engine_config, make_engine, train_steps
+from tests.cg_train.test_step import RECIPE, SETTINGS, STEPS, step_batches
+from tests.cg_train.train_small import SmallModel
 
 
 def _engine(seed: int, zero_stage: int) -> object:

@@ -4,7 +4,6 @@ import shutil
 from pathlib import Path
 
 import pytest
-from train_small import make_segment
 
 from cg_data import storage
 from cg_data.errors import ConfigError
@@ -15,6 +14,7 @@ from cg_train.checkpoint import Keeper
 from cg_train.detector_run import DetectorJob, run_detector
 from cg_train.recipe import DetectorRecipe
 from cg_train.tracking import metrics_journal, progress_journal
+from tests.cg_train.train_small import make_segment
 
 PAGE = PageSettings(pixels_per_row=8, pixels_per_second=16, subcolumns=1, multiple_of=32)
 RECIPE = DetectorRecipe(epochs=2, batch=4, page=PAGE)

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 import torch
 import torch.multiprocessing as mp
-from train_small import SmallModel, free_port, join_group, small_batch
 
 from cg_data.errors import ConfigError, UserError
 from cg_train.batches import StepBatch
 from cg_train.recipe import StageRecipe, TrainSettings
 from cg_train.step import StepReport, engine_config, learning_rate_factor, make_engine, together, train_steps
+from tests.cg_train.train_small import SmallModel, free_port, join_group, small_batch
 
 STEPS = 6
 RECIPE = StageRecipe(
