@@ -22,7 +22,8 @@ from cg_data.errors import EdfError, UserError
 from cg_data.records import Annotation, Message, Segment
 from cg_data.settings import DataSettings
 from cg_serve.chat import Asked, completion_of, read_question, stream_of, too_large
-from cg_serve.interpret import Pages, Said, batches, interpretation_of, read_pages, report_dialogue
+from cg_serve.interpret import Said, batches, interpretation_of, read_pages, report_dialogue
+from cg_serve.recordings import Pages
 from cg_serve.schemas import DISCLAIMER, Completion, ErrorBody, ErrorDetail, Health, Interpretation, ModelList, RequestError, ServedModel
 from cg_serve.schemas import refused as refused_fields
 from cg_serve.settings import ServeSettings
@@ -103,9 +104,7 @@ class Desk:
         return pages.segments[0]
 
     async def _read(self, edf: bytes, start: int, count: int | None) -> Pages:
-        return await asyncio.to_thread(
-            read_pages, edf, start=start, count=count, data=self._data, max_segments=self._settings.max_segments
-        )
+        return await asyncio.to_thread(read_pages, edf, start=start, count=count, data=self._data, max_segments=self._settings.max_segments)
 
     @contextlib.contextmanager
     def _upload(self) -> Iterator[None]:

@@ -2,23 +2,23 @@
 
 Four deployments: the desk (HTTP, reads recordings), the store of recordings, detectors and interpreters. Store and desk have one replica
 each: a recording is then wherever it is looked for. A user's mistake is returned by replicas as a value, for an exception would be logged
-as a fault.
+as a fault. Every process imports this file, so what only some of them need (torch above all) is imported where it is used.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import socket
 import time
 from collections.abc import Awaitable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import httpx
 import ray
 import ray.serve
-from fastapi import FastAPI
 from ray.exceptions import ActorDiedError, ActorUnavailableError
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 from ray.serve.schema import LoggingConfig
@@ -26,16 +26,20 @@ from ray.serve.schema import LoggingConfig
 from cg_data.errors import ClusterError, ConfigError, UserError
 from cg_data.records import Annotation, Message, Segment
 from cg_data.settings import DataSettings
-from cg_serve.api import build_api
-from cg_serve.interpret import Pages, Said, annotate_pages, answer
-from cg_serve.recordings import RecordingStore
+from cg_serve.recordings import Pages, RecordingStore
 from cg_serve.schemas import Health, RequestError
 from cg_serve.settings import ServeSettings
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+    from cg_serve.interpret import Said
 
 NAME = "cerebragloss"
 DETECTOR, INTERPRETER, STORE, DESK = "detector", "interpreter", "store", "desk"
 _START_LIMIT_S = 900.0
 """A large model is read from slow storage for minutes."""
+_STOP_LIMIT_S = 60.0
 _POLL_S = 0.25
 _SMALL_CPUS = 0.1
 """Of the desk and of the store, which mostly wait."""
@@ -43,6 +47,7 @@ _WAITING = 32
 """Calls that may wait for a detector or an interpreter; more are refused with 503."""
 _AT_THE_DESK = 256
 _QUIET = LoggingConfig(log_level="ERROR", enable_access_log=False)
+_EXCEPTION_NAME = re.compile(r"^[\w.]+: ")
 T = TypeVar("T")
 
 
@@ -57,6 +62,8 @@ class DetectorReplica:
         return self._detector.version
 
     def annotate(self, pages: Pages) -> tuple[Annotation, ...]:
+        from cg_serve.interpret import annotate_pages
+
         return annotate_pages(pages, self._detector)
 
 
@@ -71,6 +78,8 @@ class InterpreterReplica:
         return self._interpreter.version
 
     def answer(self, segments: Sequence[Segment], dialogues: Sequence[Sequence[Message]], max_new_tokens: int) -> list[Said] | UserError:
+        from cg_serve.interpret import answer
+
         try:
             return answer(segments, dialogues, interpreter=self._interpreter, max_new_tokens=max_new_tokens)
         except UserError as error:
@@ -102,6 +111,8 @@ class DeskReplica:
         self._data, self._settings = data, settings
 
     def __serve_build_asgi_app__(self) -> FastAPI:
+        from cg_serve.api import build_api
+
         return build_api(self._rooms, self._data, self._settings)
 
 
@@ -116,9 +127,7 @@ class _Replicas:
         annotations: Sequence[Annotation] = await _reply(self._detector.annotate.remote(pages))
         return annotations
 
-    async def answer(
-        self, segments: Sequence[Segment], dialogues: Sequence[Sequence[Message]], *, max_new_tokens: int
-    ) -> Sequence[Said]:
+    async def answer(self, segments: Sequence[Segment], dialogues: Sequence[Sequence[Message]], *, max_new_tokens: int) -> Sequence[Said]:
         said: Sequence[Said] = await _reply(self._interpreter.answer.remote(segments, dialogues, max_new_tokens))
         return said
 
@@ -131,8 +140,7 @@ class _Replicas:
 
     async def health(self) -> Health:
         """Serve asks every replica for its health; the versions never change, and asking again would wait behind the model's work."""
-        states = await asyncio.to_thread(_states)
-        away = [name for name, state in states.items() if state != "HEALTHY"]
+        away = await asyncio.to_thread(_away)
         if away:
             raise RequestError(503, "unhealthy", f"{' and '.join(away)}: not ready. Ask again in a moment.")
         if self._versions is None:
@@ -186,21 +194,37 @@ def start(settings: ServeSettings, *, detector_folder: str, model_folder: str, d
     logging.getLogger("ray.serve").setLevel(logging.ERROR)
     application = _application(settings, _absolute(detector_folder), _absolute(model_folder), data)
     try:
-        ray.serve.start(
-            proxy_location="HeadOnly", http_options={"host": settings.host, "port": settings.port}, logging_config=_QUIET
-        )
+        ray.serve.start(proxy_location="HeadOnly", http_options={"host": settings.host, "port": settings.port}, logging_config=_QUIET)
         target = ray.serve.RunTarget(application, name=NAME, route_prefix="/", logging_config=_QUIET)
         ray.serve.run_many([target], wait_for_applications_running=False)
         _wait_until_answering(_base_url(settings), time.monotonic() + _START_LIMIT_S)
-    except BaseException:
+    except BaseException as error:
         stop()
+        if isinstance(error, TimeoutError):
+            raise ClusterError("serve: Ray's HTTP proxy did not start within a minute. Is the machine overloaded?") from error
         raise
     return _base_url(settings)
 
 
 def stop() -> None:
-    """Stop the service; its recordings are forgotten."""
+    """Stop the service, if one runs; its recordings are forgotten."""
+    controller = _controller()
+    if controller is None:
+        return
+    # `serve.shutdown` alone waits in a call that dies with the controller, and Ray reports that on the terminal as a fault.
+    ray.get(controller.graceful_shutdown.remote(wait=False))
+    deadline_s = time.monotonic() + _STOP_LIMIT_S
+    while _controller() is not None and time.monotonic() < deadline_s:
+        time.sleep(_POLL_S)
     ray.serve.shutdown()
+
+
+def _controller() -> Any:
+    """Serve's own actor, None where Serve does not run."""
+    try:
+        return ray.get_actor("SERVE_CONTROLLER_ACTOR", namespace="serve")
+    except ValueError:
+        return None
 
 
 def check_port(settings: ServeSettings) -> None:
@@ -260,10 +284,10 @@ def _base_url(settings: ServeSettings) -> str:
     return f"http://[{host}]:{settings.port}" if ":" in host else f"http://{host}:{settings.port}"
 
 
-def _states() -> dict[str, str]:
-    """Status of each deployment as Serve's controller sees it."""
-    application = ray.serve.status().applications[NAME]
-    return {name: deployment.status.value for name, deployment in application.deployments.items()}
+def _away() -> list[str]:
+    """Deployments that have no running replica, as Serve's controller sees it."""
+    deployments = ray.serve.status().applications[NAME].deployments
+    return [name for name, deployment in deployments.items() if not deployment.replica_states.get("RUNNING")]
 
 
 def _wait_until_answering(url: str, deadline_s: float) -> None:
@@ -274,11 +298,11 @@ def _wait_until_answering(url: str, deadline_s: float) -> None:
         while time.monotonic() < deadline_s:
             application = ray.serve.status().applications[NAME]
             if application.status == "DEPLOY_FAILED":
-                raise ClusterError(_why(application))
+                raise ClusterError(_why_failed(application))
             if application.status == "RUNNING" and _answers(client):
                 return
             time.sleep(_POLL_S)
-    waiting = " and ".join(name for name, state in _states().items() if state != "HEALTHY") or "the HTTP proxy"
+    waiting = " and ".join(_away()) or "the HTTP proxy"
     raise ClusterError(f"serve: {waiting} did not start within {_START_LIMIT_S:g} s. Is the cluster busy with other work?")
 
 
@@ -289,5 +313,9 @@ def _answers(client: httpx.Client) -> bool:
         return False
 
 
-def _why(application: Any) -> str:
-    return repr(application)
+def _why_failed(application: Any) -> str:
+    """Serve reports a failed deployment with a traceback as text; its last line is the error, a sentence where the user can mend it."""
+    failed = {name: deployment.message for name, deployment in application.deployments.items() if deployment.status == "DEPLOY_FAILED"}
+    name, message = next(iter(failed.items()), ("service", application.message))
+    last = (message.strip().splitlines() or ["no reason is known"])[-1]
+    return f"serve: the {name} did not start: {_EXCEPTION_NAME.sub('', last)}"

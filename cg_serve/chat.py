@@ -182,12 +182,8 @@ def completion_of(asked: Asked, said: Said, segment: Segment) -> Completion:
         created=int(time.time()),
         system_fingerprint=said.interpreter_version,
         choices=(Choice(message=Spoken(content=said.text), finish_reason="length" if cut else "stop"),),
-        usage=Usage(
-            prompt_tokens=said.prompt_tokens, completion_tokens=said.tokens, total_tokens=said.prompt_tokens + said.tokens
-        ),
-        cerebragloss=About(
-            recording_id=segment.recording_id, segment=asked.segment, start_s=segment.start_s, probability=said.probability
-        ),
+        usage=Usage(prompt_tokens=said.prompt_tokens, completion_tokens=said.tokens, total_tokens=said.prompt_tokens + said.tokens),
+        cerebragloss=About(recording_id=segment.recording_id, segment=asked.segment, start_s=segment.start_s, probability=said.probability),
     )
 
 

@@ -6,7 +6,7 @@ The service runs them in its deployments; `interpret` runs all of them in one pr
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -22,6 +22,7 @@ from cg_data.segments import count_segments, segments_of
 from cg_data.settings import DataSettings
 from cg_data.vocabulary import FAMILY_OF, Stage
 from cg_serve import schemas
+from cg_serve.recordings import Pages
 from cg_serve.schemas import Interpretation, InterpretedSegment, RequestError, Versions
 from cg_serve.settings import ServeSettings
 
@@ -57,19 +58,6 @@ class AnswersQuestions(Protocol):
         *,
         max_new_tokens: int,
     ) -> Sequence[Any]: ...
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class Pages:
-    """Consecutive segments of one recording from number `start`; the recording has `total`."""
-
-    recording_id: str
-    total: int
-    start: int
-    segments: tuple[Segment, ...]
-
-    def numbered(self) -> Iterator[tuple[int, Segment]]:
-        return enumerate(self.segments, start=self.start)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)

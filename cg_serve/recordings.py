@@ -5,11 +5,25 @@ One store serves all replicas of the ingress; a restart forgets everything, and 
 
 from __future__ import annotations
 
+import dataclasses
 from collections import OrderedDict
+from collections.abc import Iterator
 
 from cg_data.records import Segment
-from cg_serve.interpret import Pages
 from cg_serve.schemas import RequestError
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Pages:
+    """Consecutive segments of one recording from number `start`; the recording has `total`."""
+
+    recording_id: str
+    total: int
+    start: int
+    segments: tuple[Segment, ...]
+
+    def numbered(self) -> Iterator[tuple[int, Segment]]:
+        return enumerate(self.segments, start=self.start)
 
 
 class RecordingStore:

@@ -47,6 +47,7 @@ _GRADIENT_CLIP = 10.0
 _LAST_RATE = 0.01
 _CHANNEL_LOSS = 0.02
 _COMMON = 0.5
+_EMPTY = 0.3
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -161,14 +162,15 @@ def _steps_per_epoch(recipe: DetectorRecipe, segments: int, world_size: int) -> 
 
 
 def sampling_weights(segments: Sequence[Segment]) -> npt.NDArray[np.float64]:
-    """How often each segment is drawn, relative to one without any waveform: repeat-factor sampling (Gupta et al. 2019, LVIS).
+    """How often each segment is drawn, relative to one of common waveforms: repeat-factor sampling (Gupta et al. 2019, LVIS).
 
-    The factor of a segment is that of its rarest waveform, the root of `_COMMON` over the share of segments that hold it, at least 1.
+    The factor of a segment is that of its rarest waveform, the root of `_COMMON` over the share of segments that hold it, at least 1;
+    of an empty one, from which little is learnt, `_EMPTY`.
     """
     held = [{label.name for label in s.labels if label.kind is LabelKind.WAVEFORM} for s in segments]
     counts = Counter(name for names in held for name in names)
     factor = {name: max(1.0, math.sqrt(_COMMON * len(segments) / count)) for name, count in counts.items()}
-    return np.array([max((factor[name] for name in names), default=1.0) for names in held])
+    return np.array([max((factor[name] for name in names), default=_EMPTY) for names in held])
 
 
 def epoch_order(seed: int, epoch: int, weights: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:

@@ -12,8 +12,8 @@ import numpy.typing as npt
 from cg_data.errors import UserError
 from cg_data.records import Annotation, Event, Message, Segment
 from cg_data.vocabulary import EventSource, Waveform
-from cg_serve.interpret import Pages, Said, annotate_pages, answer
-from cg_serve.recordings import RecordingStore
+from cg_serve.interpret import Said, annotate_pages, answer
+from cg_serve.recordings import Pages, RecordingStore
 from cg_serve.schemas import Health
 from tests.cg_data.edf_bytes import Spec, make
 

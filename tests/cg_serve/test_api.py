@@ -183,9 +183,7 @@ def test_a_mistake_that_the_interpreter_finds_is_refused_with_400(rooms: FakeRoo
         ("DELETE", CHAT, 405, "method_not_allowed"),
     ],
 )
-def test_a_wrong_address_or_method_is_refused_in_the_same_shape(
-    rooms: FakeRooms, method: str, path: str, status: int, code: str
-) -> None:
+def test_a_wrong_address_or_method_is_refused_in_the_same_shape(rooms: FakeRooms, method: str, path: str, status: int, code: str) -> None:
     response = request(rooms, method, path)
     assert (response.status_code, error_of(response)["code"]) == (status, code)
 

@@ -62,7 +62,8 @@ def test_a_developer_speaks_as_the_system() -> None:
 
 
 @pytest.mark.parametrize(
-    ("more", "number"), [({}, 0), ({"segment": 3}, 3), ({"metadata": {"segment": "5"}}, 5), ({"segment": 3, "metadata": {"segment": "5"}}, 3)]
+    ("more", "number"),
+    [({}, 0), ({"segment": 3}, 3), ({"metadata": {"segment": "5"}}, 5), ({"segment": 3, "metadata": {"segment": "5"}}, 3)],
 )
 def test_the_segment_is_named_at_the_top_or_in_the_metadata(more: dict[str, Any], number: int) -> None:
     assert asked(**more).segment == number

@@ -8,8 +8,8 @@ import pickle
 import pytest
 
 from cg_data.settings import DataSettings
-from cg_serve.interpret import Pages, read_pages
-from cg_serve.recordings import RecordingStore
+from cg_serve.interpret import read_pages
+from cg_serve.recordings import Pages, RecordingStore
 from cg_serve.schemas import RequestError
 from tests.cg_serve.serve_fakes import small_edf
 
