@@ -7,9 +7,10 @@ import os
 import secrets
 import shutil
 import socket
+import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 from cg_data.errors import ClusterError
@@ -39,6 +40,7 @@ def prepare_environment(*, verbose: bool) -> None:
     if not verbose:
         os.environ.setdefault("PYTHONWARNINGS", "ignore")
         os.environ.setdefault("RAY_LOG_TO_STDERR", "0")
+        os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # what it calls errors it mends itself
 
 
 _TRIES = 3
@@ -82,13 +84,29 @@ def _init(arguments: dict[str, Any], verbose: bool) -> None:
 
     for _ in range(_TRIES):
         try:
-            ray.init(**arguments, **_logging(verbose))
+            with nullcontext() if verbose else _muted():
+                ray.init(**arguments, **_logging(verbose))
             return
         except Exception as error:
             if "timed out during startup" not in str(error):
                 raise
             ray.shutdown()
     raise ClusterError("the local Ray did not come up within a minute and a half. Is the machine overloaded or out of memory?")
+
+
+@contextmanager
+def _muted() -> Iterator[None]:
+    """Nothing reaches stderr, not even from C++, which says there at which level it is going to log. Exceptions pass as ever."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
 
 
 def check_address(address: str) -> None:
