@@ -11,14 +11,13 @@ import dataclasses
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import ray.data
 
 from cg_data import storage
 from cg_data.analyze.annotate import annotate, present_kinds
-from cg_data.detect.detector import Detector
 from cg_data.edf.reader import EdfFile
 from cg_data.errors import EdfError, StorageError
 from cg_data.instruct.samples import samples_of
@@ -38,6 +37,9 @@ from cg_data.segments import count_segments, segments_of
 from cg_data.settings import DataSettings, EngineSettings, InstructSettings
 from cg_data.shards import read_annotations, read_segments
 from cg_data.vocabulary import FindingKind, Split
+
+if TYPE_CHECKING:
+    from cg_data.detect.detector import Detector
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -218,6 +220,8 @@ class _Annotator:
     """An actor that holds the detector: reads a shard, renders, detects, analyses and writes the annotations beside no other copy."""
 
     def __init__(self, detector_uri: str, out_uri: str, settings: EngineSettings) -> None:
+        from cg_data.detect.detector import Detector  # torch takes seconds to import, and tasks without a detector need none
+
         self._detector = Detector.load(detector_uri, device="cuda" if settings.gpus_per_actor else "cpu")
         self._out_uri = out_uri
         self._batch = settings.detect_batch

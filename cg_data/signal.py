@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import numpy.typing as npt
 import scipy.signal
-import torch
 
 from cg_data.vocabulary import SFREQ_HZ
 
@@ -95,6 +94,8 @@ def _with_context(read: ReadSamples, n_samples: int, first: int, length: int, ma
 
 def _filter(padded: Float32, span_s: int, late_s: float, mains_hz: float | None) -> Float32:
     """One multiplication of spectra: `(channels, samples)` of `span_s` seconds to `(channels, 200 span_s)` that begin `late_s` later."""
+    import torch  # takes seconds, and who only counts segments needs none of it
+
     n_in, n_out = padded.shape[1], span_s * SFREQ_HZ
     levelled = padded - padded.mean(axis=1, keepdims=True)
     spectrum = torch.fft.rfft(torch.from_numpy(np.ascontiguousarray(levelled)))

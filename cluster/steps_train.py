@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from functools import partial
 from typing import Any
 
@@ -125,6 +126,7 @@ def _start_of(work: Work, name: str) -> str:
 
 def _init_tiny(work: Work) -> str:
     """Write the untrained tiny model with a tokenizer trained on the training samples' text."""
+    os.environ.setdefault("DS_ACCELERATOR", "cpu")  # DeepSpeed, which transformers imports, would say that it looked for a GPU
     from cg_train.model.build import build_tiny, train_tokenizer
     from cg_train.model.export import export_folder
 
