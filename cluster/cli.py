@@ -202,7 +202,7 @@ def user_error_in(error: BaseException | None) -> UserError | None:
 def main() -> None:
     """Entry point: a user's mistake is one sentence and exit code 2; anything else is a bug and shows its traceback."""
     try:
-        app()
+        app(prog_name="cg")
     except KeyboardInterrupt:
         sys.stderr.write("cg: stopped. The same command goes on from here.\n")
         sys.exit(130)

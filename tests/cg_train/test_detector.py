@@ -156,7 +156,7 @@ def test_the_detector_learns_plain_waveforms() -> None:
     recipe = RECIPE.model_copy(
         update={
             "width_multiple": 0.125,
-            "epochs": 24,
+            "epochs": 40,
             "learning_rate": 6e-3,
             "page": PageSettings(pixels_per_row=16, pixels_per_second=32, multiple_of=32),
         }
