@@ -39,8 +39,8 @@ TrainerState = dict[str, torch.Tensor]
 """Everything that a training needs to go on, as plain tensors; equal on all ranks."""
 
 _LOSSES = ("box", "class", "distance")
-# Gains of the three losses and momentum are the defaults of Ultralytics; squares of gradients are forgotten faster than is usual, or the
-# first ones, a hundred times larger than the later, would hold back a short training.
+# Gains of the three losses and momentum are the defaults of Ultralytics. The second moment's memory of 100
+# steps instead of 1,000 suits a training of about a thousand steps; its effect alone was not measured.
 _GAINS = {"box": 7.5, "cls": 0.5, "dfl": 1.5}
 _BETAS = (0.937, 0.99)
 _GRADIENT_CLIP = 10.0
