@@ -93,6 +93,16 @@ def _index_of(shards: Sequence[str]) -> pa.Table:
     return pa.concat_tables(tables)
 
 
+def training_texts(uri: str) -> list[str]:
+    """What is said in the samples of the training split, turn by turn."""
+    texts: list[str] = []
+    for shard in storage.list_files(uri, ".parquet", recursive=True):
+        table = storage.read_table(shard, ["split", "messages"])
+        rows = zip(table["split"].to_pylist(), table["messages"].to_pylist(), strict=True)
+        texts += [message["content"] for split, messages in rows if split == Split.TRAIN.value for message in messages]
+    return texts
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class StepBatch:
     """What one worker consumes at one optimiser step: collated micro-batches, and in `sample_ids` what went into them, in order."""

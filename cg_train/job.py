@@ -7,11 +7,12 @@ checkpoint that Ray registered. A user's mistake is returned by the workers as a
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 import logging
 import os
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,8 +23,8 @@ from cg_data.settings import PageSettings
 from cg_train.checkpoint import Keeper
 from cg_train.detector_run import DETECTOR, DetectorJob, run_detector
 from cg_train.plan import accumulation
-from cg_train.recipe import ComputeSettings, DetectorRecipe, StageRecipe, TrainSettings
-from cg_train.stage import StageJob, plan_of, run_stage
+from cg_train.recipe import RECIPES, ComputeSettings, DetectorRecipe, StageRecipe, TrainSettings
+from cg_train.stage import StageJob, is_exported, make_tiny, plan_of, run_stage
 from cg_train.tracking import Journal, Tracker, TrackingSettings, metrics_journal, progress_journal
 
 if TYPE_CHECKING:
@@ -33,59 +34,99 @@ if TYPE_CHECKING:
 _POLL_S = 0.5
 
 
-def train_stage(
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Stage:
+    """One stage of a series.
+
+    `name` is where journals go (``storage_folder/name``); `identity` names the work, so that a series called again goes on after the last
+    checkpoint of the same work and not of other work. `model_from` is the folder or Hugging Face id to start from, perhaps written by the
+    stage before; `out_folder` appears when it is whole, with `about` in it.
+    """
+
+    name: str
+    identity: str
+    recipe: StageRecipe
+    model_from: str
+    out_folder: str
+    about: Mapping[str, Any]
+    progress: Progress
+
+
+def train_stages(
+    stages: Sequence[Stage],
     *,
-    name: str,
-    recipe: StageRecipe,
     settings: TrainSettings,
     page: PageSettings,
     samples_uri: str,
-    model_from: str,
-    out_folder: str,
+    annotations_uri: str,
+    tiny_folder: str,
     storage_folder: str,
     tracking: TrackingSettings,
-    about: Mapping[str, Any],
-    progress: Progress,
-) -> dict[str, Any]:
-    """Fine-tune one stage on a running Ray and export it as a Hugging Face folder.
+) -> Iterator[dict[str, Any]]:
+    """Fine-tune stages one after the other in one worker group, for a group takes long to start; each ends as a Hugging Face folder.
 
     Args:
-        name: of the stage; journals and checkpoints go to ``storage_folder/name``, and a call under the same name continues there.
-        model_from: the folder or Hugging Face id of the model to start from.
-        out_folder: where the exported folder goes; it appears when it is whole.
-        about: provenance that the exported folder carries.
+        annotations_uri: of the segments that the samples are about, for a stage that trains the tower's sight.
+        tiny_folder: where the untrained tiny model is written if `settings.source` is "tiny" and it is not there.
 
-    Returns:
-        Figures for the closing table: steps, samples, tokens (those with a loss), first and last loss, seconds of training.
+    Yields:
+        For each stage when it is done, figures for the closing table: steps, samples, tokens (those with a loss), first and last loss,
+        seconds of training.
 
     Raises:
         UserError: something that the user can mend.
         ray.train.TrainingFailedError: workers died more often than `max_failures`.
     """
     folder = storage.local_path(storage_folder).absolute()
-    accumulation(recipe, settings.compute.workers)
-    job = StageJob(
-        recipe=recipe,
-        settings=settings,
-        page=page,
-        samples_uri=_absolute(samples_uri),
-        model_from=_absolute(model_from) if Path(model_from).exists() else model_from,
-        out_folder=str(storage.local_path(out_folder).absolute()),
-        work_folder=str(folder / name),
-        about=about,
-    )
-    _, plan = plan_of(job)
-    config = {"stage": name, "recipe": recipe.model_dump(mode="json"), "train": settings.model_dump(mode="json", exclude=_OTHER_RECIPES)}
-    journal = metrics_journal(folder / name, 0)
-    tracker = Tracker(tracking, folder=folder / name, name=name, config={**config, "page": page.model_dump(mode="json")})
-    follower = _Follower(
-        tracker, (journal, lambda lines: progress(lines[-1]["step"], plan.steps, _stage_note(lines[-1]))), (journal, tracker.log)
-    )
-    _fit(functools.partial(_stage_worker, job), name=name, folder=folder, compute=settings.compute, follower=follower)
-    return _summary(journal)
+    jobs = [
+        StageJob(
+            name=stage.name,
+            identity=stage.identity,
+            recipe=stage.recipe,
+            settings=settings,
+            page=page,
+            samples_uri=_absolute(samples_uri),
+            annotations_uri=_absolute(annotations_uri),
+            model_from=stage.model_from,
+            out_folder=str(storage.local_path(stage.out_folder).absolute()),
+            work_folder=str(folder / stage.name),
+            about=stage.about,
+        )
+        for stage in stages
+    ]
+    steps = [_planned_steps(job) for job in jobs]
+    worker = functools.partial(_stages_worker, jobs, str(storage.local_path(tiny_folder).absolute()))
+    group = _Background(lambda: _fit(worker, name=STAGES, folder=folder, compute=settings.compute))
+    for stage, job, total in zip(stages, jobs, steps, strict=True):
+        with _stage_follower(stage, job, total, tracking):
+            group.wait(None if job is jobs[-1] else functools.partial(is_exported, job))
+        yield _summary(metrics_journal(Path(job.work_folder), 0))
 
 
-_OTHER_RECIPES = {"detector", "base", "stage1", "stage2"}
+STAGES = "stages"
+"""Folder of Ray Train's checkpoints of all stages."""
+
+
+def _planned_steps(job: StageJob) -> int:
+    """Raises:
+    UserError: the recipe cannot be followed; said before anything starts.
+    """
+    accumulation(job.recipe, job.settings.compute.workers)
+    return plan_of(job)[1].steps
+
+
+def _stage_follower(stage: Stage, job: StageJob, steps: int, tracking: TrackingSettings) -> _Follower:
+    config = {
+        "stage": stage.name,
+        "recipe": job.recipe.model_dump(mode="json"),
+        "train": job.settings.model_dump(mode="json", exclude=set(RECIPES)),
+        "page": job.page.model_dump(mode="json"),
+    }
+    folder = Path(job.work_folder)
+    tracker, journal = Tracker(tracking, folder=folder, name=stage.name, config=config), metrics_journal(folder, 0)
+    return _Follower(
+        tracker, (journal, lambda lines: stage.progress(lines[-1]["step"], steps, _stage_note(lines[-1]))), (journal, tracker.log)
+    )
 
 
 def _stage_note(line: Mapping[str, Any]) -> str:
@@ -104,12 +145,19 @@ def _summary(journal: Journal) -> dict[str, Any]:
     }
 
 
-def _stage_worker(job: StageJob) -> UserError | None:
-    context = _prepare_worker(job.settings.compute)
+def _stages_worker(jobs: Sequence[StageJob], tiny_folder: str) -> UserError | None:
+    context = _prepare_worker(jobs[0].settings.compute)
+    rank, workers = context.get_world_rank(), context.get_world_size()
     with _checkpoint_folder() as folder:
         try:
-            keeper = Keeper(resume_from=folder, keep=_report)
-            run_stage(job, rank=context.get_world_rank(), workers=context.get_world_size(), keeper=keeper)
+            make_tiny(jobs[0], tiny_folder, rank=rank)
+            for job in jobs:
+                if is_exported(job):  # before the group was started anew
+                    continue
+                label = f"{job.name}-{job.identity[:12]}"
+                mine = folder is not None and folder.name.startswith(_checkpoint_name(label, ""))
+                keeper = Keeper(resume_from=folder if mine else None, keep=functools.partial(_report, label))
+                run_stage(job, rank=rank, workers=workers, keeper=keeper)
         except UserError as error:
             return error
     return None
@@ -147,21 +195,23 @@ def train_detector(
         (progress_journal(folder / DETECTOR), lambda lines: progress(lines[-1]["step"], lines[-1]["total"], lines[-1]["note"])),
         (metrics_journal(folder / DETECTOR, 0), tracker.log),
     )
-    return _fit(functools.partial(_detector_worker, job), name=DETECTOR, folder=folder, compute=recipe.compute, follower=follower)
+    with follower:
+        metrics: dict[str, Any] = _fit(functools.partial(_detector_worker, job), name=DETECTOR, folder=folder, compute=recipe.compute)
+    return metrics
 
 
 def _detector_worker(job: DetectorJob) -> dict[str, Any] | UserError:
     context = _prepare_worker(job.recipe.compute)
     with _checkpoint_folder() as folder:
         try:
-            keeper = Keeper(resume_from=folder, keep=_report)
+            keeper = Keeper(resume_from=folder, keep=functools.partial(_report, DETECTOR))
             return run_detector(job, rank=context.get_world_rank(), workers=context.get_world_size(), keeper=keeper)
         except UserError as error:
             return error
 
 
-def _fit(worker: Callable[[], Any], *, name: str, folder: Path, compute: ComputeSettings, follower: _Follower) -> Any:
-    """Run `worker` in every process of a Ray Train worker group, with `follower` beside it in a thread; gives what worker 0 returns.
+def _fit(worker: Callable[[], Any], *, name: str, folder: Path, compute: ComputeSettings) -> Any:
+    """Run `worker` in every process of a Ray Train worker group; gives what worker 0 returns.
 
     Raises:
         UserError: worker 0 returned it, or it is what ended the workers.
@@ -185,11 +235,10 @@ def _fit(worker: Callable[[], Any], *, name: str, folder: Path, compute: Compute
             checkpoint_config=CheckpointConfig(num_to_keep=2),
         ),
     )
-    with follower:
-        try:
-            outcome = trainer.fit().return_value
-        except TrainingFailedError as error:
-            raise _mendable(error) or error from None
+    try:
+        outcome = trainer.fit().return_value
+    except TrainingFailedError as error:
+        raise _mendable(error) or error from None
     if isinstance(outcome, UserError):
         raise outcome
     return outcome
@@ -269,16 +318,42 @@ def _checkpoint_folder() -> Iterator[Path | None]:
             yield Path(folder)
 
 
-def _report(folder: Path | None, step: int) -> None:
+def _checkpoint_name(label: str, step: str) -> str:
+    return f"checkpoint-{label}-{step}"
+
+
+def _report(label: str, folder: Path | None, step: int) -> None:
     """Hand this worker's part of a checkpoint to Ray, which merges the parts of all and registers them as one."""
     import ray.train
 
     part = None if folder is None else ray.train.Checkpoint.from_directory(str(folder))
-    ray.train.report({"step": step}, checkpoint=part, checkpoint_dir_name=f"checkpoint-{step:08d}")
+    ray.train.report({"step": step}, checkpoint=part, checkpoint_dir_name=_checkpoint_name(label, f"{step:08d}"))
 
 
 def _absolute(uri: str) -> str:
     return uri if "://" in uri else str(Path(uri).absolute())
+
+
+class _Background:
+    """A call in a thread of its own."""
+
+    def __init__(self, work: Callable[[], Any]) -> None:
+        self._failure: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, args=(work,), name="worker group", daemon=True)
+        self._thread.start()
+
+    def _run(self, work: Callable[[], Any]) -> None:
+        try:
+            work()
+        except BaseException as failure:  # noqa: BLE001 - raised again by `wait`
+            self._failure = failure
+
+    def wait(self, until: Callable[[], bool] | None) -> None:
+        """Wait until the call has ended, or before that for `until` to be true; what the call raised is raised here."""
+        while self._thread.is_alive() and not (until is not None and until()):
+            self._thread.join(_POLL_S)
+        if self._failure is not None:
+            raise self._failure
 
 
 class _Follower:

@@ -1,4 +1,4 @@
-"""Typed recipes of everything that is trained: the detector, the tiny model's base, stage 1 and stage 2."""
+"""Typed recipes of everything that is trained: the detector, the tiny model's sight and base, stage 1 and stage 2."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class DetectorRecipe(Settings):
 class TinyModel(Settings):
     """A Qwen2.5-VL of the real architecture built from configuration, with a tokenizer trained on the corpus text."""
 
-    vision_depth: int = 4
+    vision_depth: int = 2
     vision_hidden: int = 128
     vision_heads: int = 4
     vision_intermediate: int = 256
@@ -82,6 +82,10 @@ class LoraSettings(Settings):
 class StageRecipe(Settings):
     """One fine-tuning stage. "Stage" is the paper's; DeepSpeed's is `zero_stage`."""
 
+    objective: Literal["dialogue", "sight"] = Field(
+        default="dialogue",
+        description="what is learnt: the assistant's turns, or (the tower of the tiny model) the findings under every visual token",
+    )
     mixture: dict[SampleKind, float] = Field(description="relative share of each kind of sample")
     steps: int | None = Field(default=None, ge=1, description="optimiser steps; or give `epochs`")
     epochs: float | None = Field(default=None, gt=0, description="passes over the mixture, fractions allowed")
@@ -104,6 +108,12 @@ class StageRecipe(Settings):
             raise ValueError("give exactly one of steps and epochs")
         return self
 
+    @model_validator(mode="after")
+    def _sight_has_no_words(self) -> Self:
+        if self.objective == "sight" and ("language" in self.trainable or self.lora is not None):
+            raise ValueError('with the objective "sight" only vision and projector can be trainable, without lora')
+        return self
+
 
 class TrainSettings(Settings):
     source: str = Field(default="tiny", description='"tiny", a local folder, or a Hugging Face id such as Qwen/Qwen2.5-VL-3B-Instruct')
@@ -114,6 +124,11 @@ class TrainSettings(Settings):
     gradient_checkpointing: bool = False
     compute: ComputeSettings = ComputeSettings()
     detector: DetectorRecipe = DetectorRecipe()
+    sight: StageRecipe | None = None
     base: StageRecipe | None = None
     stage1: StageRecipe
     stage2: StageRecipe
+
+
+RECIPES = ("detector", "sight", "base", "stage1", "stage2")
+"""Fields of `TrainSettings` that are recipes; the others are common to all stages."""

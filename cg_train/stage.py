@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from cg_data.records import content_id
 from cg_data.settings import PageSettings
 from cg_train import checkpoint, tracking
-from cg_train.batches import BatchMaker, Collate, SampleStore, prefetched
+from cg_train.batches import BatchMaker, Collate, SampleStore, prefetched, training_texts
 from cg_train.plan import Plan, make_plan
 from cg_train.recipe import StageRecipe, TrainSettings
 from cg_train.step import StepReport, engine_config, import_deepspeed, make_engine, together, train_steps
@@ -27,12 +27,18 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class StageJob:
-    """What a worker must know. Paths are absolute; `work_folder` takes journals, `about` goes into the exported folder."""
+    """What a worker must know. Paths are absolute; `work_folder` takes journals, `about` goes into the exported folder.
 
+    `identity` names the work: what other work of this `name` left is not gone on with.
+    """
+
+    name: str
+    identity: str
     recipe: StageRecipe
     settings: TrainSettings
     page: PageSettings
     samples_uri: str
+    annotations_uri: str
     model_from: str
     out_folder: str
     work_folder: str
@@ -47,6 +53,39 @@ def plan_of(job: StageJob) -> tuple[SampleStore, Plan]:
     """
     store = SampleStore(job.samples_uri)
     return store, make_plan(store.index, job.recipe)
+
+
+def is_exported(job: StageJob) -> bool:
+    """True once the exported folder of this stage is there; it appears whole."""
+    return Path(job.out_folder).exists()
+
+
+def make_tiny(job: StageJob, folder: str, *, rank: int) -> None:
+    """Write the untrained tiny model, with a tokenizer trained on the training samples' text, if `job` is to use one that is not there.
+
+    Raises:
+        UserError: on all workers alike.
+    """
+    if job.settings.source == "tiny":
+        _init_group(job)
+        together(lambda: _write_tiny(job, folder) if rank == 0 else None, _device(job))
+
+
+def _write_tiny(job: StageJob, folder: str) -> None:
+    if Path(folder).exists():
+        return
+    from cg_train.model.build import build_tiny, train_tokenizer
+    from cg_train.model.export import export_folder
+
+    tiny = job.settings.tiny
+    model, processor = build_tiny(tiny, train_tokenizer(training_texts(job.samples_uri), tiny.vocabulary), job.page)
+    export_folder(model, processor, folder, page=job.page, about={**job.about, "trained": "nothing yet"})
+
+
+def _init_group(job: StageJob) -> Any:
+    deepspeed = import_deepspeed(gpu=job.settings.compute.gpu)
+    deepspeed.init_distributed("nccl" if job.settings.compute.gpu else "gloo")
+    return deepspeed
 
 
 def fingerprint(job: StageJob, plan: Plan) -> str:
@@ -65,24 +104,24 @@ def run_stage(job: StageJob, *, rank: int, workers: int, keeper: checkpoint.Keep
     Raises:
         UserError: on all workers alike.
     """
-    deepspeed = import_deepspeed(gpu=job.settings.compute.gpu)
-    deepspeed.init_distributed("nccl" if job.settings.compute.gpu else "gloo")
-    device = _device(job)
+    deepspeed, device = _init_group(job), _device(job)
     config = engine_config(job.recipe, job.settings, workers)
     (store, plan), learner = together(lambda: (plan_of(job), _learner(job, device)), device)
-    engine = make_engine(learner.model, job.recipe, config, steps=plan.steps, gpu=job.settings.compute.gpu)
+    engine = make_engine(learner.network, job.recipe, config, steps=plan.steps, gpu=job.settings.compute.gpu)
     name = fingerprint(job, plan)
     done = together(lambda: _resume(engine, keeper.resume_from, name, workers), device)
     journals = _Journals(Path(job.work_folder), rank)
     together(lambda: journals.cut(done), device)
     make = _maker(job, store, plan, learner.collate, rank=rank, workers=workers)
     last = None
-    for last in train_steps(engine, prefetched(make, range(done, plan.steps)), declared=None if done else learner.declared):
+    batches = prefetched(make, range(done, plan.steps))
+    for last in train_steps(engine, batches, declared=None if done else learner.declared, targets=learner.targets):
         together(functools.partial(journals.note, last), device)
         if last.step % job.recipe.checkpoint_every == 0 or last.step == plan.steps:
             _keep(engine, keeper, checkpoint.Position(step=last.step, fingerprint=name, workers=workers))
     with _whole_parameters(deepspeed, engine.module, job.settings.zero_stage):
         together(lambda: learner.export(job.out_folder) if rank == 0 else None, device)
+    engine.destroy()
     return last
 
 
@@ -96,6 +135,7 @@ def _learner(job: StageJob, device: str) -> Learner:
         attention=job.settings.attention,
         gradient_checkpointing=job.settings.gradient_checkpointing,
         page=job.page,
+        annotations_uri=job.annotations_uri,
         about=job.about,
         device=device,
     )

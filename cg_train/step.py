@@ -1,7 +1,7 @@
 """Optimiser steps with DeepSpeed, without Ray: the same code runs in one process, under torchrun and inside Ray Train.
 
-The loss is the mean over the label tokens of the whole global batch, so that neither the number of workers nor the cut into micro-batches
-weighs one token more than another.
+The loss is the mean over the targets (label tokens) of the whole global batch, so that neither the number of workers nor the cut into
+micro-batches weighs one more than another.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import os
 import sys
 import time
 import unittest.mock
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from cg_data.errors import ConfigError, UserError
@@ -26,13 +26,15 @@ if TYPE_CHECKING:
     import torch
 
 _T = TypeVar("_T")
+Targets = Callable[[Mapping[str, "torch.Tensor"]], "torch.Tensor"]
+"""How many targets carry a loss in the inputs of one micro-batch, as a tensor on their device."""
 _IGNORED = -100
 """Label of a token that carries no loss (the convention of torch's cross-entropy)."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class StepReport:
-    """One optimiser step. `step` counts from 1; `samples` and `tokens` (those with a loss) are of the whole global batch."""
+    """One optimiser step. `step` counts from 1; `samples` and `tokens` (targets with a loss) are of the whole global batch."""
 
     step: int
     loss: float
@@ -139,12 +141,20 @@ def together(work: Callable[[], _T], device: Any) -> _T:
     return result  # type: ignore[return-value]
 
 
-def train_steps(engine: Any, batches: Iterable[Callable[[], StepBatch]], *, declared: frozenset[str] | None) -> Iterator[StepReport]:
+def answer_targets(inputs: Mapping[str, torch.Tensor]) -> torch.Tensor:
+    """Label tokens of dialogues. Position 0 predicts nothing: the label shift of a causal model drops it."""
+    return (inputs["labels"][:, 1:] != _IGNORED).sum()
+
+
+def train_steps(
+    engine: Any, batches: Iterable[Callable[[], StepBatch]], *, declared: frozenset[str] | None, targets: Targets = answer_targets
+) -> Iterator[StepReport]:
     """Take one optimiser step per batch and report it.
 
     Args:
         engine: from `make_engine`.
         batches: for each step a function that waits for its batch (`cg_train.batches.prefetched`).
+        targets: counts what the loss of a micro-batch is to be averaged over.
         declared: names of the parameters that must receive gradients at the first step, all of them and no others; None trusts.
 
     Raises:
@@ -157,7 +167,7 @@ def train_steps(engine: Any, batches: Iterable[Callable[[], StepBatch]], *, decl
         batch = together(fetch, engine.device)
         waited = time.perf_counter() - started
         lr = float(engine.get_lr()[0])
-        loss, tokens = _one_step(engine, batch)
+        loss, tokens = _one_step(engine, batch, targets)
         if not math.isfinite(loss):
             raise ConfigError(f"the loss is {loss} at step {batch.step + 1}: training diverged. Lower learning_rate.")
         if gate is not None:
@@ -176,16 +186,15 @@ def train_steps(engine: Any, batches: Iterable[Callable[[], StepBatch]], *, decl
         )
 
 
-def _one_step(engine: Any, batch: StepBatch) -> tuple[float, int]:
-    """Forward, backward and update; returns the loss and the number of label tokens of the global batch."""
+def _one_step(engine: Any, batch: StepBatch, targets: Targets) -> tuple[float, int]:
+    """Forward, backward and update; returns the loss and the number of targets of the global batch."""
     import torch
     import torch.distributed as dist
 
     micro = [to_device(inputs, engine.device) for inputs in batch.micro_batches]
-    # Position 0 predicts nothing: the label shift of a causal model drops it.
-    tokens = torch.stack([(inputs["labels"][:, 1:] != _IGNORED).sum() for inputs in micro]).sum()
+    tokens = torch.stack([targets(inputs) for inputs in micro]).sum()
     dist.all_reduce(tokens)
-    # DeepSpeed averages gradients over workers and accumulated micro-batches; dividing by this makes that mean the mean over all tokens.
+    # DeepSpeed averages gradients over workers and accumulated micro-batches; dividing by this makes that mean the mean over all targets.
     share = tokens / (dist.get_world_size() * len(micro))
     total = torch.zeros((), device=engine.device, dtype=torch.float64)
     for inputs in micro:

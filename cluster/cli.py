@@ -26,7 +26,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 data_app = typer.Typer(help="Data steps: EDF files to segments, annotations and instruction samples. Alone: all that can run now.")
-train_app = typer.Typer(help="Training: the waveform detector, the tiny model's base, stage 1 and stage 2.", no_args_is_help=True)
+train_app = typer.Typer(help="Training: the waveform detector, the tiny model's sight and base, stage 1 and stage 2.", no_args_is_help=True)
 app.add_typer(data_app, name="data", invoke_without_command=True)
 app.add_typer(train_app, name="train")
 
@@ -96,7 +96,7 @@ def space_needed(config: RunConfig) -> int:
 
 @app.command("run")
 def run_all(run: Run = None, preset: Preset = None, edf: Edf = None, sets: Sets = None, verbose: Verbose = False) -> None:
-    """Do the whole road: data, detector, base, stage 1, stage 2, bench, champion, service. Goes on after the last finished step."""
+    """Do the whole road: data, detector, sight, base, stage 1, stage 2, bench, champion, service. Goes on after the last finished step."""
     execute([], run, preset, edf, sets, verbose)
 
 
@@ -138,9 +138,15 @@ def train_detector(run: Run = None, preset: Preset = None, sets: Sets = None, ve
     execute(["detector"], run, preset, None, sets, verbose)
 
 
+@train_app.command("sight")
+def train_sight(run: Run = None, preset: Preset = None, sets: Sets = None, verbose: Verbose = False) -> None:
+    """Teach the tiny model's tower to see, where no pretrained tower can be had (preset tiny)."""
+    execute(["sight"], run, preset, None, sets, verbose)
+
+
 @train_app.command("base")
 def train_base(run: Run = None, preset: Preset = None, sets: Sets = None, verbose: Verbose = False) -> None:
-    """Pretrain the tiny model, tower included, where no pretrained tower can be had (preset tiny)."""
+    """Teach the tiny model to speak of what its tower sees (preset tiny)."""
     execute(["base"], run, preset, None, sets, verbose)
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from typing import Any
 
@@ -18,12 +19,32 @@ from cluster.runfolder import FinishedStep, RunFolder, StepResult, check_unchang
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Work:
-    """What a step is given."""
+    """What a step is given; `identity` is its fingerprint."""
 
     config: RunConfig
     folder: RunFolder
     progress: Progress
-    about: dict[str, str]
+    step: str
+    identity: str
+
+    @property
+    def about(self) -> dict[str, str]:
+        """Provenance that products carry."""
+        return {"step": self.step, "fingerprint": self.identity, "preset": self.config.preset}
+
+
+Run = Callable[[Sequence[Work]], Iterator[StepResult]]
+"""What steps do: given the work of one step or of several in a row, it yields their results one by one."""
+
+
+def alone(work: Callable[[Work], StepResult]) -> Run:
+    """What a step does that shares nothing with its neighbours."""
+
+    def run(works: Sequence[Work]) -> Iterator[StepResult]:
+        for one in works:
+            yield work(one)
+
+    return run
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -31,8 +52,8 @@ class Step:
     """One step of the road.
 
     `settings` picks from the configuration whatever decides the step's products; with the fingerprints of `needs` it is the identity of
-    the work. `owns` are the places in the run folder that the step writes; they are cleared when they hold other work's remains, and kept
-    when the same work was interrupted, so that it can go on.
+    the work. Steps in a row with the same `run` are done by one call of it. `owns` are the places in the run folder that the step writes;
+    they are cleared when they hold other work's remains, and kept when the same work was interrupted, so that it can go on.
     """
 
     name: str
@@ -40,7 +61,7 @@ class Step:
     needs: tuple[str, ...]
     settings: Callable[[RunConfig], Any]
     owns: tuple[str, ...]
-    run: Callable[[Work], StepResult]
+    run: Run
     uses_ray: bool = True
 
 
@@ -75,14 +96,17 @@ def run_steps(
     folder.store_config(config)
     with ExitStack() as stack:
         opened = False
-        for step in wanted:
-            if step.name in finished:
-                display.skipped(step.title, finished[step.name])
-                continue
-            if step.uses_ray and not opened:
+        for run, group in itertools.groupby(wanted, key=lambda step: step.run):
+            missing = []
+            for step in group:
+                if step.name in finished:
+                    display.skipped(step.title, finished[step.name])
+                else:
+                    missing.append(step)
+            if not opened and any(step.uses_ray for step in missing):
                 stack.enter_context(session())
                 opened = True
-            finished[step.name] = _do(step, marks, config, folder, display)
+            finished |= _do(run, missing, marks, config, folder, display)
     return [finished[step.name] for step in road if step.name in finished]
 
 
@@ -105,6 +129,7 @@ COMMANDS = {
     "edf-segments": "`cg data segments`",
     "edf-annotations": "`cg data annotate`",
     "edf-samples": "`cg data instruct`",
+    "sight": "`cg train sight`",
     "base": "`cg train base`",
     "stage1": "`cg train stage1`",
     "stage2": "`cg train stage2`",
@@ -113,17 +138,34 @@ COMMANDS = {
 }
 
 
-def _do(step: Step, marks: dict[str, str], config: RunConfig, folder: RunFolder, display: Display) -> FinishedStep:
-    _clear_remains(step, marks[step.name], folder)
-    start = time.monotonic()
-    with display.step(step.title) as progress:
-        about = {"step": step.name, "fingerprint": marks[step.name], "preset": config.preset}
-        result = step.run(Work(config=config, folder=folder, progress=progress, about=about))
-    done = FinishedStep(name=step.name, fingerprint=marks[step.name], seconds=round(time.monotonic() - start, 1), result=result)
-    folder.record(done)
-    storage.delete(folder.at(".started", step.name))
-    display.done(step.title, done)
-    return done
+def _do(
+    run: Run, steps: Sequence[Step], marks: dict[str, str], config: RunConfig, folder: RunFolder, display: Display
+) -> dict[str, FinishedStep]:
+    """Do `steps` by one call of `run`, and write down each when it is done."""
+    for step in steps:
+        _clear_remains(step, marks[step.name], folder)
+    shown = _Shown()
+    results = run([Work(config=config, folder=folder, progress=shown, step=step.name, identity=marks[step.name]) for step in steps])
+    finished = {}
+    for step in steps:
+        start = time.monotonic()
+        with display.step(step.title) as shown.report:
+            result = next(results)
+        done = FinishedStep(name=step.name, fingerprint=marks[step.name], seconds=round(time.monotonic() - start, 1), result=result)
+        folder.record(done)
+        storage.delete(folder.at(".started", step.name))
+        display.done(step.title, done)
+        finished[step.name] = done
+    return finished
+
+
+class _Shown:
+    """Hands progress to the step that is on display."""
+
+    report: Progress
+
+    def __call__(self, done: float, total: float, note: str = "") -> None:
+        self.report(done, total, note)
 
 
 def _clear_remains(step: Step, mark: str, folder: RunFolder) -> None:

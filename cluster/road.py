@@ -10,14 +10,13 @@ from cluster.pipeline import Step
 from cluster.steps_data import EDF, SYNTHETIC, corpus_step, data_steps
 from cluster.steps_eval import bench_step, champion_step, report_step
 from cluster.steps_serve import service_step
-from cluster.steps_train import base_step, detector_step, stage_step
+from cluster.steps_train import detector_step, stage_steps
 
 
 def road_of(config: RunConfig) -> list[Step]:
     """All steps that `config` asks for. Models are always trained on the embedded corpus, whose truth is known."""
     segments, annotations, samples = data_steps(SYNTHETIC)
     users = data_steps(EDF) if config.edf else []
-    first = [base_step()] if config.train.base is not None else []
     return [
         corpus_step(),
         segments,
@@ -26,9 +25,7 @@ def road_of(config: RunConfig) -> list[Step]:
         annotations,
         samples,
         *users[1:],
-        *first,
-        stage_step("stage1", after=first[0].name if first else "samples"),
-        stage_step("stage2", after="stage1"),
+        *stage_steps(config),
         bench_step(),
         champion_step(),
         report_step(EDF if config.edf else SYNTHETIC),

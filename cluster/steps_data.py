@@ -9,7 +9,7 @@ from typing import Any
 from cg_data.corpora.folder import list_recordings
 from cg_data.errors import EdfError
 from cluster.config import RunConfig
-from cluster.pipeline import Step, Work
+from cluster.pipeline import Step, Work, alone
 from cluster.runfolder import StepResult
 
 SYNTHETIC = "synthetic"
@@ -27,7 +27,7 @@ def data_steps(corpus: str) -> list[Step]:
             needs=("corpus",) if corpus == SYNTHETIC else (),
             settings=partial(_segment_settings, corpus=corpus),
             owns=(f"segments/{corpus}",),
-            run=partial(_segments, corpus=corpus),
+            run=alone(partial(_segments, corpus=corpus)),
         ),
         Step(
             name=f"{prefix}annotations",
@@ -35,7 +35,7 @@ def data_steps(corpus: str) -> list[Step]:
             needs=(f"{prefix}segments", "detector"),
             settings=lambda _: None,
             owns=(f"annotations/{corpus}",),
-            run=partial(_annotations, corpus=corpus),
+            run=alone(partial(_annotations, corpus=corpus)),
         ),
         Step(
             name=f"{prefix}samples",
@@ -43,7 +43,7 @@ def data_steps(corpus: str) -> list[Step]:
             needs=(f"{prefix}annotations",),
             settings=lambda config: config.data.instruct.model_dump(),
             owns=(f"samples/{corpus}",),
-            run=partial(_samples, corpus=corpus),
+            run=alone(partial(_samples, corpus=corpus)),
         ),
     ]
 
@@ -55,7 +55,7 @@ def corpus_step() -> Step:
         needs=(),
         settings=lambda config: config.data.synthetic.model_dump(),
         owns=("corpus",),
-        run=_corpus,
+        run=alone(_corpus),
         uses_ray=False,
     )
 

@@ -9,7 +9,7 @@ from typing import Any
 from cg_data import storage
 from cluster.config import to_yaml
 from cluster.doctor import PACKAGES
-from cluster.pipeline import Step, Work
+from cluster.pipeline import Step, Work, alone
 from cluster.runfolder import StepResult
 from cluster.steps_data import EDF, SYNTHETIC
 from cluster.steps_train import tracking_of
@@ -24,7 +24,7 @@ def bench_step() -> Step:
         needs=("stage2", "annotations"),
         settings=lambda config: [config.evaluate.model_dump(), config.data.instruct.seed],
         owns=("bench",),
-        run=_bench,
+        run=alone(_bench),
     )
 
 
@@ -35,7 +35,7 @@ def champion_step() -> Step:
         needs=("bench",),
         settings=lambda config: config.tracking.model_name,
         owns=(),
-        run=_champion,
+        run=alone(_champion),
         uses_ray=False,
     )
 
@@ -49,7 +49,7 @@ def report_step(corpus: str) -> Step:
         needs=(CHAMPION, *extra),
         settings=lambda _: None,
         owns=(),
-        run=partial(_report, corpus=corpus),
+        run=alone(partial(_report, corpus=corpus)),
         uses_ray=False,
     )
 
@@ -99,7 +99,7 @@ def _champion(work: Work) -> StepResult:
         tracking_of(work),
         name=work.config.tracking.model_name,
         folder=work.folder.path / "models" / "stage2",
-        fingerprint=work.about["fingerprint"],
+        fingerprint=work.identity,
         metrics=stated_metrics(metrics),
         config=work.config.model_dump(mode="json"),
     )

@@ -17,7 +17,7 @@ from cg_data.shards import read_segments
 from cg_data.vocabulary import SEGMENT_S, SampleKind
 from cluster.config import RunConfig
 from cluster.display import Display
-from cluster.pipeline import Step, Work
+from cluster.pipeline import Step, Work, alone
 from cluster.runfolder import RunFolder, StepResult
 from cluster.steps_data import EDF, SYNTHETIC
 from cluster.steps_train import tracking_of
@@ -33,7 +33,7 @@ def service_step(corpus: str) -> Step:
         needs=("champion",) if corpus == SYNTHETIC else ("champion", f"{corpus}-segments"),
         settings=lambda config: config.serve.model_dump(include={"max_new_tokens", "max_segments"}),
         owns=("service",),
-        run=partial(_ask_once, corpus=corpus),
+        run=alone(partial(_ask_once, corpus=corpus)),
     )
 
 
@@ -64,7 +64,7 @@ def serve_forever(config: RunConfig, folder: RunFolder, display: Display) -> Non
     """Serve until interrupted."""
     from cg_serve.app import stop
 
-    work = Work(config=config, folder=folder, progress=lambda done, total, note="": None, about={"step": "serve"})
+    work = Work(config=config, folder=folder, progress=lambda done, total, note="": None, step="serve", identity="")
     url = start_service(config, folder, tracking_of(work))
     display.say(f"Serving at {url} (POST /v1/interpret, POST /v1/chat/completions). Ctrl-C stops it.")
     try:

@@ -1,21 +1,26 @@
-"""The training steps: detector, base, stage 1, stage 2."""
+"""The training steps: detector, the tiny model's sight and base, stage 1, stage 2."""
 
 from __future__ import annotations
 
-import os
+from collections.abc import Iterator, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from cg_data import storage
-from cg_data.vocabulary import Split
-from cg_train.recipe import StageRecipe
+from cg_train.recipe import RECIPES, StageRecipe
 from cg_train.tracking import TrackingSettings, ensure_database
 from cluster.config import RunConfig
-from cluster.pipeline import Step, Work
+from cluster.pipeline import Step, Work, alone
 from cluster.runfolder import StepResult
 from cluster.steps_data import SYNTHETIC
 
-TITLES = {"base": "Base of the tiny model", "stage1": "Stage 1: concept alignment", "stage2": "Stage 2: instruction tuning"}
+TITLES = {
+    "sight": "Sight of the tiny model",
+    "base": "Base of the tiny model",
+    "stage1": "Stage 1: concept alignment",
+    "stage2": "Stage 2: instruction tuning",
+}
 
 
 def detector_step() -> Step:
@@ -25,34 +30,28 @@ def detector_step() -> Step:
         needs=("segments",),
         settings=lambda config: config.train.detector.model_dump(mode="json"),
         owns=("detector", "train/detector"),
-        run=_detector,
+        run=alone(_detector),
     )
 
 
-def base_step() -> Step:
-    return Step(
-        name="base",
-        title=TITLES["base"],
-        needs=("samples",),
-        settings=partial(_stage_settings, name="base"),
-        owns=("models/init", "models/base", "train/base"),
-        run=partial(_stage, name="base"),
-    )
-
-
-def stage_step(name: str, after: str) -> Step:
-    return Step(
-        name=name,
-        title=TITLES[name],
-        needs=tuple(dict.fromkeys((after, "samples"))),
-        settings=partial(_stage_settings, name=name),
-        owns=(f"models/{name}", f"train/{name}"),
-        run=partial(_stage, name=name),
-    )
+def stage_steps(config: RunConfig) -> list[Step]:
+    """The stages that the model goes through, each from where the one before it ended."""
+    names = [name for name in TITLES if getattr(config.train, name) is not None]
+    return [
+        Step(
+            name=name,
+            title=TITLES[name],
+            needs=("samples",) if name == names[0] else (names[names.index(name) - 1], "samples"),
+            settings=partial(_stage_settings, name=name),
+            owns=(f"models/{name}", f"train/{name}", *(("models/init",) if name == names[0] else ())),
+            run=_stages,
+        )
+        for name in names
+    ]
 
 
 def _stage_settings(config: RunConfig, name: str) -> dict[str, Any]:
-    shared = config.train.model_dump(mode="json", exclude={"detector", "base", "stage1", "stage2"})
+    shared = config.train.model_dump(mode="json", exclude=set(RECIPES))
     return {**shared, "recipe": _recipe(config, name).model_dump(mode="json"), "page": config.data.page.model_dump()}
 
 
@@ -90,58 +89,51 @@ def _detector(work: Work) -> StepResult:
     )
 
 
-def _stage(work: Work, name: str) -> StepResult:
-    from cg_train.job import train_stage
+def _stages(works: Sequence[Work]) -> Iterator[StepResult]:
+    from cg_train.job import Stage, train_stages
 
-    recipe = _recipe(work.config, name)
-    metrics = train_stage(
-        name=name,
-        recipe=recipe,
-        settings=work.config.train,
-        page=work.config.data.page,
-        samples_uri=work.folder.at("samples", SYNTHETIC),
-        model_from=_start_of(work, name),
-        out_folder=work.folder.at("models", name),
-        storage_folder=work.folder.at("train"),
-        tracking=tracking_of(work),
-        about=work.about,
-        progress=work.progress,
+    config, folder = works[0].config, works[0].folder
+    stages = [
+        Stage(
+            name=work.step,
+            identity=work.identity,
+            recipe=_recipe(config, work.step),
+            model_from=_start_of(work),
+            out_folder=folder.at("models", work.step),
+            about=work.about,
+            progress=work.progress,
+        )
+        for work in works
+    ]
+    done = train_stages(
+        stages,
+        settings=config.train,
+        page=config.data.page,
+        samples_uri=folder.at("samples", SYNTHETIC),
+        annotations_uri=folder.at("annotations", SYNTHETIC),
+        tiny_folder=_local(folder.at("models", "init")),
+        storage_folder=folder.at("train"),
+        tracking=tracking_of(works[0]),
     )
-    return StepResult(
-        counts={"steps": metrics["steps"], "samples": metrics["samples"]},
-        figure=f"loss {metrics['first_loss']:.2f} to {metrics['last_loss']:.2f}",
-        products={f"model_{name}": f"models/{name}"},
-    )
+    for work, metrics in zip(works, done, strict=True):
+        yield StepResult(
+            counts={"steps": metrics["steps"], "samples": metrics["samples"]},
+            figure=f"loss {metrics['first_loss']:.2f} to {metrics['last_loss']:.2f}",
+            products={f"model_{work.step}": f"models/{work.step}"},
+        )
 
 
-def _start_of(work: Work, name: str) -> str:
+def _start_of(work: Work) -> str:
     """The folder or hub id that a stage starts from."""
     train = work.config.train
-    if name == "base":
-        return _init_tiny(work)
-    if name == "stage2":
-        return work.folder.at("models", "stage1")
-    return work.folder.at("models", "base") if train.base is not None else train.source
+    names = [name for name in TITLES if getattr(train, name) is not None]
+    before = names.index(work.step) - 1
+    if before >= 0:
+        return _local(work.folder.at("models", names[before]))
+    if train.source == "tiny":
+        return _local(work.folder.at("models", "init"))
+    return _local(train.source) if Path(train.source).exists() else train.source
 
 
-def _init_tiny(work: Work) -> str:
-    """Write the untrained tiny model with a tokenizer trained on the training samples' text."""
-    os.environ.setdefault("DS_ACCELERATOR", "cpu")  # DeepSpeed, which transformers imports, would say that it looked for a GPU
-    from cg_train.model.build import build_tiny, train_tokenizer
-    from cg_train.model.export import export_folder
-
-    place = work.folder.at("models", "init")
-    if storage.exists(place):
-        return place
-    train = work.config.train
-    tokenizer = train_tokenizer(_texts(work.folder.at("samples", SYNTHETIC)), train.tiny.vocabulary)
-    model, processor = build_tiny(train.tiny, tokenizer, work.config.data.page)
-    export_folder(model, processor, place, page=work.config.data.page, about={**work.about, "trained": "nothing yet"})
-    return place
-
-
-def _texts(samples_uri: str) -> list[str]:
-    """Message texts of the training samples."""
-    table = storage.read_table(samples_uri, columns=["split", "messages"])
-    rows = zip(table["split"].to_pylist(), table["messages"].to_pylist(), strict=True)
-    return [message["content"] for split, messages in rows if split == Split.TRAIN for message in messages]
+def _local(uri: str) -> str:
+    return str(storage.local_path(uri).absolute())

@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from peft import PeftModel
 from safetensors import SafetensorError
 
 from cg_data import storage
@@ -34,7 +33,7 @@ def export_folder(model: Any, processor: Any, folder: str, *, page: PageSettings
     """
     out = storage.local_path(folder).absolute()
     hidden = out.with_name(f".{out.name}.export")
-    merged = model.merge_and_unload() if isinstance(model, PeftModel) else model
+    merged = model.merge_and_unload() if hasattr(model, "merge_and_unload") else model  # peft takes seconds to import
     try:
         shutil.rmtree(hidden, ignore_errors=True)
         hidden.mkdir(parents=True)

@@ -3,35 +3,38 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Mapping
 from typing import Any, Literal
 
-import numpy as np
-import numpy.typing as npt
 import torch
 
-from cg_data.records import Sample
 from cg_data.settings import PageSettings
-from cg_train.model.encode import Batch, training_batch
+from cg_data.shards import read_annotations
+from cg_train.batches import Collate
+from cg_train.model.encode import training_batch
 from cg_train.model.export import export_folder
 from cg_train.model.load import load_model, set_trainable
+from cg_train.model.sight import FindingsReader, sight_batch, sight_targets
 from cg_train.recipe import StageRecipe
+from cg_train.step import Targets, answer_targets
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Learner:
-    """`model` is a `Qwen2_5_VLForConditionalGeneration`, wrapped by peft where there are adapters; `declared` names what learns."""
+    """`model` is a `Qwen2_5_VLForConditionalGeneration`, wrapped by peft where there are adapters, and `network` what is trained: the model
+    itself, or the head through which its tower learns to see. `declared` names the parameters of `network` that learn, `collate` makes its
+    inputs and `targets` counts what they ask.
+    """
 
     model: Any
+    network: Any
     processor: Any
     declared: frozenset[str]
+    collate: Collate
+    targets: Targets
     page: PageSettings
-    max_tokens: int
     about: Mapping[str, Any]
-
-    def collate(self, samples: Sequence[Sample], signals: Sequence[npt.NDArray[np.float32]]) -> Batch:
-        """Samples with their (perhaps scaled) signals, microvolts `(19, 2000)` each, as one batch with labels."""
-        return training_batch(samples, signals, tokenizer=self.processor.tokenizer, page=self.page, max_tokens=self.max_tokens)
 
     def export(self, folder: str) -> None:
         """Write the model as a Hugging Face folder; adapters are merged for good.
@@ -51,10 +54,11 @@ def load_learner(
     attention: Literal["sdpa", "flash_attention_2", "eager"],
     gradient_checkpointing: bool,
     page: PageSettings,
+    annotations_uri: str,
     about: Mapping[str, Any],
     device: str,
 ) -> Learner:
-    """The model at `source`, ready to learn by `recipe`.
+    """The model at `source`, ready to learn by `recipe`; `annotations_uri` is read for the objective "sight" alone.
 
     Raises:
         UserError: see `load_model` and `set_trainable`.
@@ -64,12 +68,21 @@ def load_learner(
     loaded.model.config.text_config.use_cache = False  # of keys and values, which training has no use for
     if gradient_checkpointing:
         loaded.model.gradient_checkpointing_enable({"use_reentrant": False})
-    model, declared = set_trainable(loaded.model, recipe.trainable, recipe.lora, seed=recipe.seed)
+    model, _ = set_trainable(loaded.model, recipe.trainable, recipe.lora, seed=recipe.seed)
+    network: torch.nn.Module = model
+    targets: Targets = answer_targets
+    collate: Collate = functools.partial(training_batch, tokenizer=loaded.tokenizer, page=page, max_tokens=recipe.max_tokens)
+    if recipe.objective == "sight":
+        annotations = {annotation.segment_id: annotation for annotation in read_annotations(annotations_uri)}
+        network, targets = FindingsReader(model, recipe.seed), sight_targets
+        collate = functools.partial(sight_batch, annotations=annotations, page=page)
     return Learner(
-        model=model.train(),
+        model=model,
+        network=network.train(),
         processor=loaded.processor,
-        declared=frozenset(declared),
+        declared=frozenset(name for name, parameter in network.named_parameters() if parameter.requires_grad),
+        collate=collate,
+        targets=targets,
         page=page,
-        max_tokens=recipe.max_tokens,
         about=about,
     )

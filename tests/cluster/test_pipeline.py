@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from cg_data import storage
 from cg_data.errors import ConfigError, StorageError
 from cluster.config import RunConfig, read_preset, resolve_config
 from cluster.display import Display
-from cluster.pipeline import Step, Work, run_steps
+from cluster.pipeline import Step, Work, alone, run_steps
 from cluster.runfolder import RunFolder, StepResult, check_space
 
 
@@ -32,9 +33,9 @@ class Road:
 
     def steps(self) -> list[Step]:
         first = Step(
-            name="one", title="One", needs=(), settings=lambda c: c.data.synthetic.seed, owns=("one",), run=self.one, uses_ray=False
+            name="one", title="One", needs=(), settings=lambda c: c.data.synthetic.seed, owns=("one",), run=alone(self.one), uses_ray=False
         )
-        return [first, dataclasses.replace(first, name="two", needs=("one",), settings=lambda c: 0, owns=("two",), run=self.two)]
+        return [first, dataclasses.replace(first, name="two", needs=("one",), settings=lambda c: 0, owns=("two",), run=alone(self.two))]
 
     def one(self, work: Work) -> StepResult:
         self.ran.append("one")
@@ -122,3 +123,39 @@ def test_a_run_folder_that_cannot_be_made_is_one_sentence(tmp_path: Path) -> Non
     (tmp_path / "file").write_text("")
     with pytest.raises(StorageError, match="cannot be written"), RunFolder(uri=str(tmp_path / "file" / "run")).locked():
         pass
+
+
+class Relay:
+    """Three steps that are done by one call, which notes what it was asked for; it can be made to die before the last."""
+
+    def __init__(self, folder: RunFolder) -> None:
+        self.folder, self.calls, self.dies = folder, list[list[str]](), False
+
+    def run(self, works: Sequence[Work]) -> Iterator[StepResult]:
+        self.calls.append([work.step for work in works])
+        for work in works:
+            if self.dies and work is works[-1]:
+                raise RuntimeError("killed")
+            storage.write_bytes(work.folder.at(work.step, "a"), b"1")
+            work.progress(1, 1)
+            yield StepResult(counts={}, figure=work.step, products={work.step: work.step})
+
+    def go(self) -> None:
+        road = [
+            Step(name=n, title=n, needs=(), settings=lambda c: 0, owns=(n,), run=self.run, uses_ray=False) for n in ("one", "two", "three")
+        ]
+        display = Display(Console(file=io.StringIO()))
+        run_steps(road, road=road, config=config(), folder=self.folder, display=display, session=nullcontext)
+
+
+def test_steps_in_a_row_that_share_their_run_are_done_by_one_call_and_each_is_kept(tmp_path: Path) -> None:
+    relay = Relay(RunFolder(uri=str(tmp_path / "run")))
+    relay.dies = True
+    with pytest.raises(RuntimeError):
+        relay.go()
+    assert list(relay.folder.finished()) == ["one", "two"]
+    relay.dies = False
+    relay.go()
+    assert relay.calls == [["one", "two", "three"], ["three"]]
+    assert list(relay.folder.finished()) == ["one", "two", "three"]
+    assert [step.result.figure for step in relay.folder.finished().values()] == ["one", "two", "three"]

@@ -44,14 +44,14 @@ class Truth:
 
 
 _RATES: dict[State, dict[str, float]] = {
-    State.EYES_CLOSED: {"muscle": 0.28, "blink": 0.08, "gaze": 0.04},
-    State.EYES_OPEN: {"muscle": 0.34, "blink": 0.55, "gaze": 0.5},
-    State.N2: {"spindle": 0.75, "k_complex": 0.58, "muscle": 0.04},
-    State.N3: {"spindle": 0.2, "k_complex": 0.25},
+    State.EYES_CLOSED: {"muscle": 0.3, "blink": 0.08, "gaze": 0.04},
+    State.EYES_OPEN: {"muscle": 0.4, "blink": 0.75, "gaze": 0.65},
+    State.N2: {"spindle": 0.85, "k_complex": 0.7, "muscle": 0.04},
+    State.N3: {"spindle": 0.25, "k_complex": 0.35},
 }
 """Probability that a ten-second block of a state holds a kind of event at all."""
-_DISCHARGE_RATE = 0.6
-_MOST = {"muscle": 2, "blink": 4, "gaze": 3, "spindle": 3, "k_complex": 2}
+_DISCHARGE_RATE = 0.75
+_MOST = {"muscle": 4, "blink": 7, "gaze": 5, "spindle": 6, "k_complex": 4}
 
 
 def plant(subject: Subject, timeline: list[tuple[float, float, State]], rng: np.random.Generator) -> list[Planted]:
@@ -144,7 +144,7 @@ def _muscle(subject: Subject, room: tuple[float, float], rng: np.random.Generato
 
 
 def _discharges(subject: Subject, room: tuple[float, float], rng: np.random.Generator) -> list[Planted]:
-    """One to four discharges at the subject's focus, or a burst of generalised complexes at about 3 Hz."""
+    """Two to eight discharges at the subject's focus, or a burst of generalised complexes at about 3 Hz."""
     syndrome = subject.syndrome
     assert syndrome is not None
     kind = syndrome.discharges[int(rng.random() < 0.45)]
@@ -156,7 +156,7 @@ def _discharges(subject: Subject, room: tuple[float, float], rng: np.random.Gene
     else:
         weights = -field_of(str(rng.choice(syndrome.foci)), width)
     weights = weights / np.abs(weights).max()
-    return [_discharge(kind, weights, subject, room, rng) for _ in range(int(rng.integers(1, 5)))]
+    return [_discharge(kind, weights, subject, room, rng) for _ in range(int(rng.integers(2, 9)))]
 
 
 def _discharge(kind: Waveform, weights: Floats, subject: Subject, room: tuple[float, float], rng: np.random.Generator) -> Planted:
