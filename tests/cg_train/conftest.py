@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from cg_data import storage
-from cg_data.records import SAMPLE_SCHEMA, table_of
-from cg_data.vocabulary import Split
-from tests.cg_train.train_small import KINDS, SEGMENTS, free_port, join_group, make_sample
+from cg_data.records import ANNOTATION_SCHEMA, SAMPLE_SCHEMA, table_of
+from cg_data.vocabulary import CHANNELS, Split
+from tests.cg_train.train_small import KINDS, SEGMENTS, annotation, event, free_port, join_group, make_sample
 
 
 @pytest.fixture(scope="session")
@@ -21,6 +21,14 @@ def samples_uri(tmp_path_factory: pytest.TempPathFactory) -> str:
     held_out = [make_sample(99, kind, Split.TEST) for kind in KINDS]
     storage.write_table(str(folder / "test.parquet"), table_of(held_out, SAMPLE_SCHEMA))
     return str(folder.parent)
+
+
+@pytest.fixture(scope="session")
+def annotations_uri(tmp_path_factory: pytest.TempPathFactory) -> str:
+    folder = tmp_path_factory.mktemp("annotations") / "synthetic"
+    notes = [annotation(segment_id=f"segment-{n}", events=(event(CHANNELS[n % 19], float(n % 9), 1.0),)) for n in range(SEGMENTS)]
+    storage.write_table(str(folder / "0.parquet"), table_of(notes, ANNOTATION_SCHEMA))
+    return str(folder)
 
 
 @pytest.fixture(scope="session")

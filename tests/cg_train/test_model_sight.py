@@ -9,50 +9,17 @@ import pytest
 import torch
 
 from cg_data.errors import ConfigError
-from cg_data.records import Annotation, Event, Finding
+from cg_data.records import Finding
 from cg_data.settings import PageSettings
-from cg_data.vocabulary import CHANNELS, EventSource, Eyes, FindingKind, Split, Stage, Waveform
+from cg_data.vocabulary import CHANNELS, FindingKind, Waveform
 from cg_train.model.encode import TOKEN_PX
 from cg_train.model.sight import KINDS, FindingsReader, sight_batch, sight_targets, token_findings
 from tests.cg_train.model_small import PAGE, TOKENS, build
 from tests.cg_train.train_small import KINDS as SAMPLE_KINDS
-from tests.cg_train.train_small import make_sample
+from tests.cg_train.train_small import annotation, event, make_sample
 
 GRID = PageSettings(pixels_per_row=7, pixels_per_second=28, microvolts_per_row=100.0, multiple_of=28)
 """Four electrodes and one second to a token: five rows of ten."""
-
-
-def annotation(*, events: tuple[Event, ...] = (), findings: tuple[Finding, ...] = (), segment_id: str = "segment-0") -> Annotation:
-    return Annotation(
-        segment_id=segment_id,
-        recording_id="recording",
-        corpus="synthetic",
-        subject="subject-0",
-        split=Split.TRAIN,
-        start_s=0.0,
-        events=events,
-        removed=(),
-        background=(),
-        findings=findings,
-        stage=Stage.UNKNOWN,
-        eyes=Eyes.UNKNOWN,
-        seizure=False,
-        detector_version="1",
-        analyser_version="1",
-    )
-
-
-def event(channel: str, onset_s: float, duration_s: float, waveform: Waveform = Waveform.SLEEP_SPINDLE) -> Event:
-    return Event(
-        event_id=f"{channel}-{onset_s}",
-        waveform=waveform,
-        channel=channel,
-        onset_s=onset_s,
-        duration_s=duration_s,
-        score=1.0,
-        probability=1.0,
-        source=EventSource.READER,
-    )
 
 
 def finding(kind: FindingKind, channels: tuple[str, ...], onset_s: float, duration_s: float) -> Finding:

@@ -13,18 +13,14 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from cg_data import storage
 from cg_data.errors import ConfigError
-from cg_data.records import ANNOTATION_SCHEMA, table_of
-from cg_data.vocabulary import CHANNELS, SampleKind
+from cg_data.vocabulary import SampleKind
 from cg_train.checkpoint import Keeper
 from cg_train.model.load import load_model
 from cg_train.recipe import StageRecipe, TrainSettings
 from cg_train.stage import StageJob, is_exported, make_tiny, run_stage
 from cg_train.tracking import ledger, metrics_journal
 from tests.cg_train.model_small import PAGE, SIZES
-from tests.cg_train.test_model_sight import annotation, event
-from tests.cg_train.train_small import SEGMENTS
 
 SIGHT = StageRecipe(
     objective="sight",
@@ -41,14 +37,6 @@ WORDS = SIGHT.model_copy(
 )
 
 pytestmark = pytest.mark.usefixtures("process_group")
-
-
-@pytest.fixture(scope="session")
-def annotations_uri(tmp_path_factory: pytest.TempPathFactory) -> str:
-    folder = tmp_path_factory.mktemp("annotations") / "synthetic"
-    notes = [annotation(segment_id=f"segment-{n}", events=(event(CHANNELS[n % 19], float(n % 9), 1.0),)) for n in range(SEGMENTS)]
-    storage.write_table(str(folder / "0.parquet"), table_of(notes, ANNOTATION_SCHEMA))
-    return str(folder)
 
 
 @pytest.fixture

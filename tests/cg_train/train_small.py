@@ -10,8 +10,8 @@ from collections.abc import Mapping
 import numpy as np
 import torch
 
-from cg_data.records import Label, Message, Sample, Segment, content_id
-from cg_data.vocabulary import CHANNELS, LabelKind, SampleKind, SampleSource, Split, Waveform
+from cg_data.records import Annotation, Event, Finding, Label, Message, Sample, Segment, content_id
+from cg_data.vocabulary import CHANNELS, EventSource, Eyes, LabelKind, SampleKind, SampleSource, Split, Stage, Waveform
 
 KINDS = (SampleKind.CAPTION, SampleKind.BINARY, SampleKind.OPEN)
 SEGMENTS = 12
@@ -65,6 +65,39 @@ def make_segment(number: int, split: Split) -> Segment:
         mask=np.ones(19, dtype=np.bool_),
         eeg_steps=eeg,
         labels=(Label(kind=LabelKind.WAVEFORM, name=Waveform.SLEEP_SPINDLE, onset_s=onset_s, duration_s=1.0, channel=CHANNELS[channel]),),
+    )
+
+
+def annotation(*, events: tuple[Event, ...] = (), findings: tuple[Finding, ...] = (), segment_id: str = "segment-0") -> Annotation:
+    return Annotation(
+        segment_id=segment_id,
+        recording_id="recording",
+        corpus="synthetic",
+        subject="subject-0",
+        split=Split.TRAIN,
+        start_s=0.0,
+        events=events,
+        removed=(),
+        background=(),
+        findings=findings,
+        stage=Stage.UNKNOWN,
+        eyes=Eyes.UNKNOWN,
+        seizure=False,
+        detector_version="1",
+        analyser_version="1",
+    )
+
+
+def event(channel: str, onset_s: float, duration_s: float, waveform: Waveform = Waveform.SLEEP_SPINDLE) -> Event:
+    return Event(
+        event_id=f"{channel}-{onset_s}",
+        waveform=waveform,
+        channel=channel,
+        onset_s=onset_s,
+        duration_s=duration_s,
+        score=1.0,
+        probability=1.0,
+        source=EventSource.READER,
     )
 
 
