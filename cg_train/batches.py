@@ -33,13 +33,13 @@ class SampleStore:
     Only row groups that are asked for are decoded; the last ones used stay in memory up to `cache_bytes`.
     """
 
-    def __init__(self, uri: str, *, cache_bytes: int = 512 << 20) -> None:
+    def __init__(self, uri: str, *, cache_bytes: int = 2 << 30) -> None:
         self._shards = storage.list_files(uri, ".parquet", recursive=True)
         if not self._shards:
             raise StorageError(f"{uri}: no samples there. Run the data steps first.")
         self._files: dict[int, _Shard] = {}
         self._cache: OrderedDict[tuple[int, int], pa.Table] = OrderedDict()
-        self._cache_bytes = cache_bytes
+        self._cache_bytes, self._cached = cache_bytes, 0
         self.index = _index_of(self._shards)
         """Columns sample_id, kind, shard (number) and row (within the shard), one row for each sample of the training split."""
         if not self.index.num_rows:
@@ -58,8 +58,10 @@ class SampleStore:
         key = (shard, group)
         if key not in self._cache:
             self._cache[key] = self._files[shard].read(group)
-            while len(self._cache) > 1 and sum(table.nbytes for table in self._cache.values()) > self._cache_bytes:
-                self._cache.popitem(last=False)
+            self._cached += self._cache[key].nbytes
+            while len(self._cache) > 1 and self._cached > self._cache_bytes:
+                _, dropped = self._cache.popitem(last=False)
+                self._cached -= dropped.nbytes
         self._cache.move_to_end(key)
         return self._cache[key]
 

@@ -12,10 +12,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from cg_data.errors import UserError
 from cg_data.progress import silent
 from cg_train.job import STAGES, Stage, train_stages
-from cg_train.recipe import ComputeSettings, StageRecipe, TrainSettings
+from cg_train.recipe import ComputeSettings, TrainSettings
 from cg_train.tracking import TrackingSettings, metrics_journal
 from tests.cg_train.model_small import PAGE, SIZES
 from tests.cg_train.test_stage import SIGHT, WORDS
@@ -31,9 +30,9 @@ class Series:
     samples_uri: str
     annotations_uri: str
 
-    def stages(self, words: StageRecipe = WORDS) -> list[Stage]:
+    def stages(self) -> list[Stage]:
         made, start = [], self.folder / "models" / "init"
-        for name, recipe in (("sight", SIGHT), ("words", words)):
+        for name, recipe in (("sight", SIGHT), ("words", WORDS)):
             out = self.folder / "models" / name
             made.append(
                 Stage(
@@ -90,12 +89,3 @@ def test_a_series_that_was_cut_goes_on_after_the_stage_that_is_whole(series: Ser
     assert all(torch.equal(whole[name], again[name]) for name in whole)
     runs = MlflowClient(tracking_uri=f"sqlite:///{series.folder / 'mlflow.db'}").search_runs(["1"])
     assert sorted((run.info.run_name, run.info.status) for run in runs) == [("sight", "FINISHED"), ("words", "FINISHED")]
-
-
-def test_a_mistake_in_a_later_stage_is_said_in_words_and_the_earlier_stage_stands(series: Series) -> None:
-    short = WORDS.model_copy(update={"max_tokens": 64})
-    done = series.train(series.stages(short))
-    assert next(done)["steps"] == 4
-    with pytest.raises(UserError, match="more than max_tokens 64"):
-        next(done)
-    assert (series.folder / "models" / "sight" / "config.json").exists()
