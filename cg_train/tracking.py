@@ -42,6 +42,7 @@ class Journal:
         StorageError: no space, no permission.
         """
         try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
             with self._path.open("a") as stream:
                 stream.write(json.dumps(line) + "\n")
         except OSError as error:

@@ -36,7 +36,7 @@ def detector_step() -> Step:
 
 def stage_steps(config: RunConfig) -> list[Step]:
     """The stages that the model goes through, each from where the one before it ended."""
-    names = [name for name in TITLES if getattr(config.train, name) is not None]
+    names = _stage_names(config)
     return [
         Step(
             name=name,
@@ -48,6 +48,10 @@ def stage_steps(config: RunConfig) -> list[Step]:
         )
         for name in names
     ]
+
+
+def _stage_names(config: RunConfig) -> list[str]:
+    return [name for name in TITLES if getattr(config.train, name) is not None]
 
 
 def _stage_settings(config: RunConfig, name: str) -> dict[str, Any]:
@@ -126,7 +130,7 @@ def _stages(works: Sequence[Work]) -> Iterator[StepResult]:
 def _start_of(work: Work) -> str:
     """The folder or hub id that a stage starts from."""
     train = work.config.train
-    names = [name for name in TITLES if getattr(train, name) is not None]
+    names = _stage_names(work.config)
     before = names.index(work.step) - 1
     if before >= 0:
         return _local(work.folder.at("models", names[before]))

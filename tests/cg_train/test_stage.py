@@ -60,7 +60,6 @@ def job_of(tmp_path: Path, samples_uri: str, annotations_uri: str, model_folder:
 
 
 def run(job: StageJob, keeper: Keeper | None = None) -> None:
-    Path(job.work_folder).mkdir(parents=True, exist_ok=True)
     run_stage(job, rank=0, workers=1, keeper=keeper or Keeper(resume_from=None, keep=lambda folder, step: None))
 
 
