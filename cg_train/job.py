@@ -20,14 +20,16 @@ from cg_data import storage
 from cg_data.errors import ClusterError, UserError
 from cg_data.progress import Progress
 from cg_data.settings import PageSettings
+from cg_train.batches import SampleStore
 from cg_train.checkpoint import Keeper
 from cg_train.detector_run import DETECTOR, DetectorJob, run_detector
-from cg_train.plan import accumulation
+from cg_train.plan import accumulation, make_plan
 from cg_train.recipe import RECIPES, ComputeSettings, DetectorRecipe, StageRecipe, TrainSettings
-from cg_train.stage import StageJob, is_exported, make_tiny, plan_of, run_stage
+from cg_train.stage import StageJob, is_exported, make_tiny, open_store, run_stage
 from cg_train.tracking import Journal, Tracker, TrackingSettings, metrics_journal, progress_journal
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     import ray.train
     import ray.train.torch
 
@@ -94,7 +96,8 @@ def train_stages(
         )
         for stage in stages
     ]
-    steps = [_planned_steps(job) for job in jobs]
+    index = SampleStore(samples_uri).index
+    steps = [_planned_steps(stage.recipe, index, settings.compute.workers) for stage in stages]
     worker = functools.partial(_stages_worker, jobs, str(storage.local_path(tiny_folder).absolute()))
     group = _Background(lambda: _fit(worker, name=STAGES, folder=folder, compute=settings.compute))
     for stage, job, total in zip(stages, jobs, steps, strict=True):
@@ -107,12 +110,12 @@ STAGES = "stages"
 """Folder of Ray Train's checkpoints of all stages."""
 
 
-def _planned_steps(job: StageJob) -> int:
+def _planned_steps(recipe: StageRecipe, index: pa.Table, workers: int) -> int:
     """Raises:
     UserError: the recipe cannot be followed; said before anything starts.
     """
-    accumulation(job.recipe, job.settings.compute.workers)
-    return plan_of(job)[1].steps
+    accumulation(recipe, workers)
+    return make_plan(index, recipe).steps
 
 
 def _stage_follower(stage: Stage, job: StageJob, steps: int, tracking: TrackingSettings) -> _Follower:
@@ -150,6 +153,7 @@ def _stages_worker(jobs: Sequence[StageJob], tiny_folder: str) -> UserError | No
     rank, workers = context.get_world_rank(), context.get_world_size()
     with _checkpoint_folder() as folder:
         try:
+            store = open_store(jobs[0])
             make_tiny(jobs[0], tiny_folder, rank=rank)
             for job in jobs:
                 if is_exported(job):  # before the group was started anew
@@ -157,7 +161,7 @@ def _stages_worker(jobs: Sequence[StageJob], tiny_folder: str) -> UserError | No
                 label = f"{job.name}-{job.identity[:12]}"
                 mine = folder is not None and folder.name.startswith(_checkpoint_name(label, ""))
                 keeper = Keeper(resume_from=folder if mine else None, keep=functools.partial(_report, label))
-                run_stage(job, rank=rank, workers=workers, keeper=keeper)
+                run_stage(job, store, rank=rank, workers=workers, keeper=keeper)
         except UserError as error:
             return error
     return None

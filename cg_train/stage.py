@@ -45,19 +45,19 @@ class StageJob:
     about: Mapping[str, Any]
 
 
-def plan_of(job: StageJob) -> tuple[SampleStore, Plan]:
-    """The samples and the order in which this stage consumes them.
-
-    Raises:
-        UserError: there are no samples, or the recipe cannot be followed with them.
-    """
-    store = SampleStore(job.samples_uri)
-    return store, make_plan(store.index, job.recipe)
-
-
 def is_exported(job: StageJob) -> bool:
     """True once the exported folder of this stage is there; it appears whole."""
     return Path(job.out_folder).exists()
+
+
+def open_store(job: StageJob) -> SampleStore:
+    """The samples of `job`, for every stage that learns from them: what is decoded for one is there for the next.
+
+    Raises:
+        UserError: on all workers alike, if there are none.
+    """
+    _init_group(job)
+    return together(lambda: SampleStore(job.samples_uri), _device(job))
 
 
 def make_tiny(job: StageJob, folder: str, *, rank: int) -> None:
@@ -95,7 +95,7 @@ def fingerprint(job: StageJob, plan: Plan) -> str:
     return content_id("stage", plan.fingerprint, recipe, numerics, job.page.model_dump(mode="json"))
 
 
-def run_stage(job: StageJob, *, rank: int, workers: int, keeper: checkpoint.Keeper) -> StepReport | None:
+def run_stage(job: StageJob, store: SampleStore, *, rank: int, workers: int, keeper: checkpoint.Keeper) -> StepReport | None:
     """Train to the last step of the plan and export the model; every worker of an initialised process group calls it.
 
     Returns:
@@ -106,7 +106,7 @@ def run_stage(job: StageJob, *, rank: int, workers: int, keeper: checkpoint.Keep
     """
     deepspeed, device = _init_group(job), _device(job)
     config = engine_config(job.recipe, job.settings, workers)
-    (store, plan), learner = together(lambda: (plan_of(job), _learner(job, device)), device)
+    plan, learner = together(lambda: (make_plan(store.index, job.recipe), _learner(job, device)), device)
     engine = make_engine(learner.network, job.recipe, config, steps=plan.steps, gpu=job.settings.compute.gpu)
     name = fingerprint(job, plan)
     done = together(lambda: _resume(engine, keeper.resume_from, name, workers), device)

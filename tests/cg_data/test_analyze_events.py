@@ -18,21 +18,9 @@ from cg_data.analyze.cleaning import (
 )
 from cg_data.records import ANNOTATION_SCHEMA, Event, Label, Segment, annotation_from_row, table_of
 from cg_data.vocabulary import CHANNEL_INDEX, EventSource, Eyes, FindingKind, LabelKind, Split, Stage, Waveform
+from tests.records_small import event
 
 ALL = np.ones(19, dtype=np.bool_)
-
-
-def event(waveform: Waveform, channel: str, onset_s: float, duration_s: float, probability: float = 0.9) -> Event:
-    return Event(
-        event_id=f"{waveform}-{channel}-{onset_s}",
-        waveform=waveform,
-        channel=channel,
-        onset_s=onset_s,
-        duration_s=duration_s,
-        score=probability,
-        probability=probability,
-        source=EventSource.DETECTOR,
-    )
 
 
 def segment(*labels: Label) -> Segment:

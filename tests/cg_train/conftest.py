@@ -6,8 +6,9 @@ import pytest
 
 from cg_data import storage
 from cg_data.records import ANNOTATION_SCHEMA, SAMPLE_SCHEMA, table_of
-from cg_data.vocabulary import CHANNELS, Split
-from tests.cg_train.train_small import KINDS, SEGMENTS, annotation, event, free_port, join_group, make_sample
+from cg_data.vocabulary import CHANNELS, Split, Waveform
+from tests.cg_train.train_small import KINDS, SEGMENTS, annotation, free_port, join_group, make_sample
+from tests.records_small import event
 
 
 @pytest.fixture(scope="session")
@@ -26,7 +27,10 @@ def samples_uri(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture(scope="session")
 def annotations_uri(tmp_path_factory: pytest.TempPathFactory) -> str:
     folder = tmp_path_factory.mktemp("annotations") / "synthetic"
-    notes = [annotation(segment_id=f"segment-{n}", events=(event(CHANNELS[n % 19], float(n % 9), 1.0),)) for n in range(SEGMENTS)]
+    notes = [
+        annotation(segment_id=f"segment-{n}", events=(event(Waveform.SLEEP_SPINDLE, CHANNELS[n % 19], float(n % 9), 1.0),))
+        for n in range(SEGMENTS)
+    ]
     storage.write_table(str(folder / "0.parquet"), table_of(notes, ANNOTATION_SCHEMA))
     return str(folder)
 

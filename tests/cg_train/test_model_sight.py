@@ -16,7 +16,8 @@ from cg_train.model.encode import TOKEN_PX
 from cg_train.model.sight import KINDS, FindingsReader, sight_batch, sight_targets, token_findings
 from tests.cg_train.model_small import PAGE, TOKENS, build
 from tests.cg_train.train_small import KINDS as SAMPLE_KINDS
-from tests.cg_train.train_small import annotation, event, make_sample
+from tests.cg_train.train_small import annotation, make_sample
+from tests.records_small import event
 
 GRID = PageSettings(pixels_per_row=7, pixels_per_second=28, microvolts_per_row=100.0, multiple_of=28)
 """Four electrodes and one second to a token: five rows of ten."""
@@ -44,7 +45,7 @@ def where(shown: np.ndarray[Any, Any], kind: FindingKind) -> set[tuple[int, int]
     [(2.0, 1.0, {2}), (2.5, 1.0, {2, 3}), (2.9, 1.0, {3}), (1.0, 3.0, {1, 2, 3}), (4.75, 0.5, {4, 5}), (4.97, 0.04, {4}), (9.9, 0.1, {9})],
 )
 def test_an_event_is_named_by_the_tokens_that_show_enough_of_it(onset_s: float, duration_s: float, columns: set[int]) -> None:
-    shown = token_findings(annotation(events=(event("Cz", onset_s, duration_s),)), GRID)
+    shown = token_findings(annotation(events=(event(Waveform.SLEEP_SPINDLE, "Cz", onset_s, duration_s),)), GRID)
     row = CHANNELS.index("Cz") * 7 // TOKEN_PX
     assert shown.shape == (5, 10, len(KINDS))
     assert where(shown, FindingKind.SLEEP_SPINDLE) == {(row, column) for column in columns}
@@ -62,14 +63,14 @@ def test_what_rests_on_no_event_is_placed_by_its_channels_and_times() -> None:
 
 def test_a_finding_that_rests_on_events_is_placed_by_them_alone() -> None:
     blinks = finding(FindingKind.BLINK, CHANNELS, 0.0, 10.0)
-    shown = token_findings(annotation(events=(event("Fp1", 6.1, 0.3, Waveform.POSITIVE_SHARP_TRANSIENT),), findings=(blinks,)), GRID)
+    shown = token_findings(annotation(events=(event(Waveform.POSITIVE_SHARP_TRANSIENT, "Fp1", 6.1, 0.3),), findings=(blinks,)), GRID)
     assert where(shown, FindingKind.BLINK) == {(0, 6)}
 
 
 def make_batch(numbers: range) -> dict[str, torch.Tensor]:
     samples = [make_sample(number, SAMPLE_KINDS[0]) for number in numbers]
     notes = {
-        s.segment_id: annotation(segment_id=s.segment_id, events=(event(CHANNELS[n % 19], float(n % 9), 1.0),))
+        s.segment_id: annotation(segment_id=s.segment_id, events=(event(Waveform.SLEEP_SPINDLE, CHANNELS[n % 19], float(n % 9), 1.0),))
         for n, s in zip(numbers, samples, strict=True)
     }
     return sight_batch(samples, [sample.eeg_uv for sample in samples], annotations=notes, page=PAGE)

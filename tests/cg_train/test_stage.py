@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 
 from cg_data.errors import ConfigError
 from cg_data.vocabulary import SampleKind
+from cg_train.batches import SampleStore
 from cg_train.checkpoint import Keeper
 from cg_train.model.load import load_model
 from cg_train.recipe import StageRecipe, TrainSettings
@@ -60,7 +61,9 @@ def job_of(tmp_path: Path, samples_uri: str, annotations_uri: str, model_folder:
 
 
 def run(job: StageJob, keeper: Keeper | None = None) -> None:
-    run_stage(job, rank=0, workers=1, keeper=keeper or Keeper(resume_from=None, keep=lambda folder, step: None))
+    run_stage(
+        job, SampleStore(job.samples_uri), rank=0, workers=1, keeper=keeper or Keeper(resume_from=None, keep=lambda folder, step: None)
+    )
 
 
 def weights(folder: str) -> Mapping[str, torch.Tensor]:

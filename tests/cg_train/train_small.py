@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from cg_data.records import Annotation, Event, Finding, Label, Message, Sample, Segment, content_id
-from cg_data.vocabulary import CHANNELS, EventSource, Eyes, LabelKind, SampleKind, SampleSource, Split, Stage, Waveform
+from cg_data.vocabulary import CHANNELS, Eyes, LabelKind, SampleKind, SampleSource, Split, Stage, Waveform
 
 KINDS = (SampleKind.CAPTION, SampleKind.BINARY, SampleKind.OPEN)
 SEGMENTS = 12
@@ -85,19 +85,6 @@ def annotation(*, events: tuple[Event, ...] = (), findings: tuple[Finding, ...] 
         seizure=False,
         detector_version="1",
         analyser_version="1",
-    )
-
-
-def event(channel: str, onset_s: float, duration_s: float, waveform: Waveform = Waveform.SLEEP_SPINDLE) -> Event:
-    return Event(
-        event_id=f"{channel}-{onset_s}",
-        waveform=waveform,
-        channel=channel,
-        onset_s=onset_s,
-        duration_s=duration_s,
-        score=1.0,
-        probability=1.0,
-        source=EventSource.READER,
     )
 
 
