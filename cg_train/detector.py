@@ -223,11 +223,12 @@ class _Training:
         self._network.args = types.SimpleNamespace(**_GAINS, epochs=recipe.epochs)
         self._criterion = self._network.init_criterion()
         self.averaged = copy.deepcopy(self._network).eval().requires_grad_(False)
+        self._pairs = [[t for t in net.state_dict().values() if t.is_floating_point()] for net in (self.averaged, self._network)]
         self._parameters = [p for p in self._network.parameters() if p.requires_grad]
         matrices = [p for p in self._parameters if p.ndim > 1]
         vectors = [p for p in self._parameters if p.ndim <= 1]
         groups = [{"params": matrices, "weight_decay": recipe.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
-        self._optimizer = torch.optim.AdamW(groups, lr=recipe.learning_rate, betas=_BETAS)
+        self._optimizer = torch.optim.AdamW(groups, lr=recipe.learning_rate, betas=_BETAS, fused=True)
         self._sums = torch.zeros(len(_LOSSES) + 1, dtype=torch.float64)
         self._steps_done = 0
         self.epochs_done = 0
@@ -265,11 +266,8 @@ class _Training:
     def _update_average(self) -> None:
         # The average starts fast, or it would remember the untrained weights through a short training.
         decay = min(self._recipe.ema_decay, (1 + self._steps_done) / (10 + self._steps_done))
-        for kept, new in zip(self.averaged.state_dict().values(), self._network.state_dict().values(), strict=True):
-            if kept.is_floating_point():
-                kept.lerp_(new, 1 - decay)
-            else:
-                kept.copy_(new)
+        kept, new = self._pairs
+        torch._foreach_lerp_(kept, new, 1 - decay)
 
     def end_epoch(self) -> dict[str, float]:
         """Make BatchNorm statistics equal on all ranks; mean losses of the epoch."""

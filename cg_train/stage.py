@@ -67,6 +67,8 @@ def make_tiny(job: StageJob, folder: str, *, rank: int) -> None:
         UserError: on all workers alike.
     """
     if job.settings.source == "tiny":
+        import cg_train.model.learner  # noqa: F401 - takes seconds: all workers now, not the others after worker 0 has written
+
         _init_group(job)
         together(lambda: _write_tiny(job, folder) if rank == 0 else None, _device(job))
 

@@ -138,8 +138,9 @@ class Tracker:
             note = self._folder / "tracking.json"
             if note.exists():
                 self._run_id = storage.read_json(str(note))["run_id"]
-                history = client.get_metric_history(self._run_id, "loss")
-                self._logged = max((metric.step for metric in history), default=0)
+                keys = client.get_run(self._run_id).data.metrics  # every line of a journal has the same
+                histories = [client.get_metric_history(self._run_id, key) for key in keys]
+                self._logged = max((metric.step for history in histories for metric in history), default=0)
             else:
                 self._run_id = client.create_run(experiment_id, run_name=self._name).info.run_id
                 storage.write_json(str(note), {"run_id": self._run_id})

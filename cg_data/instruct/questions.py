@@ -180,15 +180,15 @@ def _choice(topic: str, question: str, right: Statement, wrong: Sequence[str], r
     return Asked(topic=topic, question=f"{question}\n{lines}", answer=answer, options=tuple(options), answer_index=index)
 
 
-def topic_prevalence(topic: str, prevalence: Mapping[FindingKind, float]) -> float:
+def topic_prevalence(topic: str, prevalence: Mapping[FindingKind, float]) -> float | None:
     """Share of pages where the topic's answer is positive; kinds of one topic are taken as independent.
 
-    "artefact" and the yes/no topics only; topics without a negative answer have prevalence 1.
+    None for a topic without a negative answer, such as the state: there is nothing to balance.
     """
     artefacts = (*BINARY_KINDS["blink"], *BINARY_KINDS["lateral_eye_movement"], *BINARY_KINDS["muscle"], FindingKind.MAINS)
     kinds = BINARY_KINDS.get(topic) or ((*artefacts, FindingKind.FLAT_CHANNEL, FindingKind.ELECTRODE_FAULT) if topic == "artefact" else ())
     if not kinds:
-        return 1.0
+        return None
     none = 1.0
     for kind in kinds:
         none *= 1.0 - prevalence.get(kind, 0.0)

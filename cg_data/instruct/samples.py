@@ -77,8 +77,8 @@ def _description(facts: Facts, seed: int, index: int) -> Asked:
     return Asked(topic="description", question=rng.choice(DESCRIPTION_QUESTIONS), answer=description(facts, rng))
 
 
-def _kept(asked: Asked, share: float, *seed: object) -> bool:
-    return seeded(*seed, asked.topic, "keep").random() < keep_probability(asked.positive, share)
+def _kept(asked: Asked, share: float | None, *seed: object) -> bool:
+    return share is None or seeded(*seed, asked.topic, "keep").random() < keep_probability(asked.positive, share)
 
 
 def _binaries(facts: Facts, settings: InstructSettings, prevalence: Prevalence) -> list[Asked]:

@@ -15,7 +15,7 @@ from cg_train.batches import Collate
 from cg_train.model.encode import training_batch
 from cg_train.model.export import export_folder
 from cg_train.model.load import load_model, set_trainable
-from cg_train.model.sight import FindingsReader, sight_batch, sight_targets
+from cg_train.model.sight import FindingsReader, positive_weights, sight_batch, sight_targets
 from cg_train.recipe import StageRecipe
 from cg_train.step import Targets, answer_targets
 
@@ -74,7 +74,8 @@ def load_learner(
     collate: Collate = functools.partial(training_batch, tokenizer=loaded.tokenizer, page=page, max_tokens=recipe.max_tokens)
     if recipe.objective == "sight":
         annotations = {annotation.segment_id: annotation for annotation in read_annotations(annotations_uri)}
-        network, targets = FindingsReader(model, recipe.seed), sight_targets
+        network = FindingsReader(model, positive_weights(annotations.values(), page), recipe.seed)
+        targets = sight_targets
         collate = functools.partial(sight_batch, annotations=annotations, page=page)
     return Learner(
         model=model,

@@ -7,7 +7,7 @@ page say too little to train it: which of the page's tokens showed the blink wou
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,7 @@ from cg_data.errors import ConfigError
 from cg_data.page import page_shape, render_batch, row_centre_px
 from cg_data.records import Annotation, Sample
 from cg_data.settings import PageSettings
-from cg_data.vocabulary import CHANNEL_INDEX, FINDING_OF_WAVEFORM, FindingKind
+from cg_data.vocabulary import CHANNEL_INDEX, FINDING_OF_WAVEFORM, FindingKind, Split
 from cg_train.model.encode import TOKEN_PX, Batch, page_to_patches
 
 KINDS: tuple[FindingKind, ...] = tuple(FindingKind)
@@ -27,8 +27,7 @@ _COLUMN = {kind: i for i, kind in enumerate(KINDS)}
 _TOKEN_SHARE = 0.25
 _EVENT_SHARE = 0.5
 """A token shows what fills a quarter of its width, or what lies in it by half or more."""
-_POSITIVE_WEIGHT = 4.0
-"""Findings are rare among tokens: a missed one costs as much as four false ones."""
+_MOST_WEIGHT = 20.0
 
 
 def token_findings(annotation: Annotation, page: PageSettings) -> npt.NDArray[np.float32]:
@@ -61,15 +60,30 @@ def _columns(start: float, stop: float, count: int) -> list[int]:
     return [c for c in range(int(start), min(count, int(np.ceil(stop)))) if min(stop, c + 1) - max(start, c) >= needed]
 
 
+def positive_weights(annotations: Iterable[Annotation], page: PageSettings) -> torch.Tensor:
+    """What a missed finding costs beside a false one, for each kind: root of absent over present among training pages' tokens.
+
+    Findings are rare among tokens, some a hundred times rarer than others. The whole ratio would make the rarest drown the rest.
+
+    Returns:
+        float32 `(kinds,)` from 1 to `_MOST_WEIGHT`.
+    """
+    shares = [token_findings(a, page).mean(axis=(0, 1)) for a in annotations if a.split == Split.TRAIN]
+    share = np.maximum(np.mean(shares, axis=0), 1e-6)
+    return torch.from_numpy(np.clip(np.sqrt((1.0 - share) / share), 1.0, _MOST_WEIGHT).astype(np.float32))
+
+
 class FindingsReader(torch.nn.Module):
     """A Qwen2.5-VL whose tower reads pages token by token through a linear head, which is thrown away afterwards.
 
-    It takes what `sight_batch` makes. The loss is binary cross-entropy, summed and divided by `num_items_in_batch`.
+    It takes what `sight_batch` makes. The loss is binary cross-entropy, summed and divided by `num_items_in_batch`; `weights` `(kinds,)`
+    are those of `positive_weights`.
     """
 
-    def __init__(self, model: Any, seed: int) -> None:
+    def __init__(self, model: Any, weights: torch.Tensor, seed: int) -> None:
         super().__init__()
         self.model = model
+        self._weights = weights.to(model.device)
         hidden = model.config.text_config.hidden_size
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
@@ -84,8 +98,7 @@ class FindingsReader(torch.nn.Module):
     ) -> Sighted:
         seen = self.model.model.visual(pixel_values.to(self.model.dtype), grid_thw=image_grid_thw).pooler_output
         logits = self.head(self.norm(seen)).float()
-        weight = torch.full((len(KINDS),), _POSITIVE_WEIGHT, device=logits.device)
-        loss = functional.binary_cross_entropy_with_logits(logits, labels.reshape(logits.shape), pos_weight=weight, reduction="sum")
+        loss = functional.binary_cross_entropy_with_logits(logits, labels.reshape(logits.shape), pos_weight=self._weights, reduction="sum")
         return Sighted(loss=loss / num_items_in_batch, logits=logits)
 
 

@@ -13,7 +13,7 @@ from cg_data.analyze.annotate import annotate_truth, present_kinds
 from cg_data.instruct.captions import caption, description
 from cg_data.instruct.facts import STATES, facts_of, locate
 from cg_data.instruct.prompt import SYSTEM_PROMPT, page_statement
-from cg_data.instruct.questions import BINARY_KINDS, CHOICE_KINDS, keep_probability, parse_choice, parse_yes_no
+from cg_data.instruct.questions import BINARY_KINDS, CHOICE_KINDS, OPEN_TOPICS, keep_probability, parse_choice, parse_yes_no
 from cg_data.instruct.samples import prevalence, samples_of
 from cg_data.instruct.wording import KIND_WORDS
 from cg_data.records import Annotation, Label, Sample, Segment
@@ -97,6 +97,10 @@ def test_more_of_one_kind_changes_no_other_kind(pages, shares) -> None:
     many = samples_of(segment, annotation, settings=InstructSettings(mcqs=3, captions=4), prevalence=shares)
     for kind in (SampleKind.BINARY, SampleKind.OPEN, SampleKind.CONVERSATION):
         assert [x.messages for x in few if x.kind == kind] == [x.messages for x in many if x.kind == kind]
+
+
+def test_every_open_topic_is_asked_alone(samples) -> None:
+    assert {sample.topic for _, sample in samples if sample.kind == SampleKind.OPEN} == set(OPEN_TOPICS)
 
 
 def test_sample_ids_are_unique(samples) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -11,9 +12,9 @@ import torch
 from cg_data.errors import ConfigError
 from cg_data.records import Finding
 from cg_data.settings import PageSettings
-from cg_data.vocabulary import CHANNELS, FindingKind, Waveform
+from cg_data.vocabulary import CHANNELS, FindingKind, Split, Waveform
 from cg_train.model.encode import TOKEN_PX
-from cg_train.model.sight import KINDS, FindingsReader, sight_batch, sight_targets, token_findings
+from cg_train.model.sight import KINDS, FindingsReader, positive_weights, sight_batch, sight_targets, token_findings
 from tests.cg_train.model_small import PAGE, TOKENS, build
 from tests.cg_train.train_small import KINDS as SAMPLE_KINDS
 from tests.cg_train.train_small import annotation, make_sample
@@ -67,6 +68,19 @@ def test_a_finding_that_rests_on_events_is_placed_by_them_alone() -> None:
     assert where(shown, FindingKind.BLINK) == {(0, 6)}
 
 
+def test_a_rarer_kind_weighs_more_and_held_out_pages_do_not_count() -> None:
+    spindle, blink = event(Waveform.SLEEP_SPINDLE, "Cz", 2.0, 1.0), event(Waveform.POSITIVE_SHARP_TRANSIENT, "Fp1", 6.1, 0.3)
+    pages = [
+        annotation(events=(spindle,)),
+        annotation(events=(spindle, blink)),
+        dataclasses.replace(annotation(events=(blink,)), split=Split.TEST),
+    ]
+    weights = dict(zip(KINDS, positive_weights(pages, GRID).tolist(), strict=True))
+    assert weights[FindingKind.SLEEP_SPINDLE] == pytest.approx(7.0)  # one of fifty tokens
+    assert weights[FindingKind.BLINK] == pytest.approx(99**0.5)
+    assert weights[FindingKind.MAINS] == 20.0
+
+
 def make_batch(numbers: range) -> dict[str, torch.Tensor]:
     samples = [make_sample(number, SAMPLE_KINDS[0]) for number in numbers]
     notes = {
@@ -78,7 +92,7 @@ def make_batch(numbers: range) -> dict[str, torch.Tensor]:
 
 def test_the_loss_is_the_mean_over_every_token_and_kind() -> None:
     model, _ = build()
-    reader, inputs = FindingsReader(model, seed=1), make_batch(range(4))
+    reader, inputs = FindingsReader(model, torch.ones(len(KINDS)), seed=1), make_batch(range(4))
     assert int(sight_targets(inputs)) == 4 * TOKENS * len(KINDS)
     whole = reader(**inputs, num_items_in_batch=sight_targets(inputs)).loss
     halves = [make_batch(range(2)), make_batch(range(2, 4))]
@@ -88,7 +102,7 @@ def test_the_loss_is_the_mean_over_every_token_and_kind() -> None:
 def test_targets_and_tokens_are_in_the_same_order() -> None:
     """A tower that learns one page by heart names its findings where they are."""
     model, _ = build()
-    reader, inputs = FindingsReader(model, seed=1), make_batch(range(3))
+    reader, inputs = FindingsReader(model, torch.ones(len(KINDS)), seed=1), make_batch(range(3))
     optimizer = torch.optim.AdamW(reader.parameters(), lr=5e-3)
     for _ in range(120):
         optimizer.zero_grad()
@@ -100,7 +114,7 @@ def test_targets_and_tokens_are_in_the_same_order() -> None:
 
 def test_equal_seeds_give_equal_heads() -> None:
     model, _ = build()
-    heads = [FindingsReader(model, seed).head.weight for seed in (1, 1, 2)]
+    heads = [FindingsReader(model, torch.ones(len(KINDS)), seed).head.weight for seed in (1, 1, 2)]
     assert torch.equal(heads[0], heads[1])
     assert not torch.equal(heads[0], heads[2])
 

@@ -42,8 +42,12 @@ def test_a_reader_that_follows_a_journal_gets_whole_lines_once_and_notices_a_cut
 
 
 @pytest.mark.slow
-def test_a_continued_training_goes_on_in_its_run_and_logs_no_step_twice(tmp_path: Path) -> None:
+@pytest.mark.parametrize("figure", ["loss", "loss_box"])
+def test_a_continued_training_goes_on_in_its_run_and_logs_no_step_twice(tmp_path: Path, figure: str) -> None:
     from mlflow import MlflowClient
+
+    def _line(step: int) -> dict[str, object]:
+        return {"step": step, figure: 1.0 / step}
 
     tracking = _tracking(tmp_path)
     first = Tracker(tracking, folder=tmp_path, name="stage1", config={"recipe": {"steps": 3}})
@@ -55,7 +59,7 @@ def test_a_continued_training_goes_on_in_its_run_and_logs_no_step_twice(tmp_path
     (run,) = client.search_runs([ensure_database(tracking)])
     assert run.info.status == "FINISHED"
     assert run.data.params == {"recipe.steps": "3"}
-    assert [metric.step for metric in client.get_metric_history(run.info.run_id, "loss")] == [1, 2, 3]
+    assert [metric.step for metric in client.get_metric_history(run.info.run_id, figure)] == [1, 2, 3]
 
 
 def test_a_tracking_store_that_fails_is_said_once_and_stops_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
