@@ -305,6 +305,8 @@ class _Training:
             index, _, key = name.partition(".")
             moments.setdefault(int(index), {})[key] = tensor.clone()
         self._optimizer.load_state_dict({"state": moments, "param_groups": self._optimizer.state_dict()["param_groups"]})
+        for parameter, held in self._optimizer.state.items():  # the fused step pairs numbers as they lie in memory
+            held |= {name: torch.empty_like(parameter).copy_(held[name]) for name in ("exp_avg", "exp_avg_sq")}
         self._schedule_heads()
 
 
