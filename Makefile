@@ -5,6 +5,7 @@ BIN := .venv/bin
 
 .PHONY: setup demo test lint lock clean
 
+# Bytecode is compiled here: where Python cannot keep it later, every worker would compile torch and transformers anew at each start.
 setup: .venv/.installed
 
 .venv/.installed: requirements.lock requirements-bootstrap.lock pyproject.toml

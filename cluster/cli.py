@@ -71,7 +71,7 @@ def execute(names: list[str], run: str | None, preset: str | None, edf: Path | N
         from cg_data.corpora.folder import list_recordings
 
         list_recordings(config.edf)
-    prepare_environment(verbose=verbose)
+    prepare_environment(config.cluster, verbose=verbose)
     road = road_of(config)
     display = Display()
     with folder.locked():
@@ -174,8 +174,8 @@ def serve(run: Run = None, preset: Preset = None, sets: Sets = None, verbose: Ve
     from cluster.steps_serve import check_servable, serve_forever
 
     config, folder = load(run, preset, None, sets)
+    prepare_environment(config.cluster, verbose=verbose)
     check_servable(config, folder)
-    prepare_environment(verbose=verbose)
     with ray_session(config.cluster, verbose=verbose):
         serve_forever(config, folder, Display())
 
@@ -185,8 +185,8 @@ def doctor(preset: Preset = None, sets: Sets = None) -> None:
     """Say what this machine and cluster offer, and what is missing for a preset."""
     from cluster.doctor import examine
 
-    prepare_environment(verbose=False)
     config = resolve_config(read_preset(preset or "tiny"), list(sets or []))
+    prepare_environment(config.cluster, verbose=False)
     if not examine(config, Display().console):
         raise typer.Exit(1)
 

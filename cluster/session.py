@@ -34,8 +34,14 @@ _QUIET = {
 """No telemetry, no chatter, no lowered priority of workers; read by the libraries when they are imported, so set before."""
 
 
-def prepare_environment(*, verbose: bool) -> None:
-    """Set what the libraries read at import; a user's own value stands."""
+def prepare_environment(settings: ClusterSettings, *, verbose: bool) -> None:
+    """Set what the libraries read at import, so before anything imports Ray; a user's own value stands.
+
+    A local Ray gets token authentication; a cluster that is joined has its own.
+    """
+    if not _address(settings):
+        os.environ["RAY_AUTH_MODE"] = "token"
+        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
     for name, value in _QUIET.items():
         os.environ.setdefault(name, value)
     if not verbose:
@@ -54,12 +60,10 @@ def ray_session(settings: ClusterSettings, *, verbose: bool) -> Iterator[None]:
     Raises:
         ClusterError: the named cluster does not answer or refuses the token.
     """
-    prepare_environment(verbose=verbose)
-    address = settings.address or os.environ.get("RAY_ADDRESS", "")
+    prepare_environment(settings, verbose=verbose)
+    address = _address(settings)
     if address:
         check_address(address)
-    else:
-        _set_token()
     import ray
 
     temporary = None if address else tempfile.mkdtemp(prefix="cg-ray-")
@@ -131,10 +135,8 @@ def check_address(address: str) -> None:
         ) from error
 
 
-def _set_token() -> None:
-    """Token authentication for a local Ray; Ray reads both when it is imported."""
-    os.environ["RAY_AUTH_MODE"] = "token"
-    os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+def _address(settings: ClusterSettings) -> str:
+    return settings.address or os.environ.get("RAY_ADDRESS", "")
 
 
 def _joined(address: str) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import subprocess
 import sys
 from pathlib import Path
 
@@ -83,6 +84,24 @@ def test_a_ray_client_address_is_explained(capsys: pytest.CaptureFixture[str], m
 
 def test_serving_before_there_is_a_champion(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     assert "no champion to serve" in refuses(capsys, monkeypatch, "serve")
+
+
+@pytest.mark.parametrize("command", ["serve", "eval"])
+def test_the_token_is_set_before_anything_imports_ray(command: str, tmp_path: Path) -> None:
+    """Ray reads its authentication mode when it is imported; set later, the driver cannot join its own cluster."""
+    script = f"""
+import sys
+from cluster import cli
+prepare = cli.prepare_environment
+def checked(*args, **kwargs):
+    print("ray" in sys.modules)
+    prepare(*args, **kwargs)
+cli.prepare_environment = checked
+sys.argv = ["cg", "{command}"]
+cli.main()
+"""
+    said = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (said.returncode, said.stdout) == (2, "False\n")
 
 
 def test_a_step_out_of_order_says_what_to_run_first(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
