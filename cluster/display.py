@@ -79,7 +79,7 @@ class Display:
         """Step, time, counts, key figure."""
         table = Table(title="What was made", title_justify="left", header_style="bold")
         for name, justify in (("Step", "left"), ("Time", "right"), ("Counts", "left"), ("Key figure", "left")):
-            table.add_column(name, justify=justify)  # type: ignore[arg-type]
+            table.add_column(name, justify=justify, overflow="fold")  # type: ignore[arg-type]
         for step in steps:
             counts = ", ".join(f"{value:,} {name.replace('_', ' ')}" for name, value in step.result.counts.items())
             table.add_row(titles.get(step.name, step.name), duration(step.seconds), counts, step.result.figure)

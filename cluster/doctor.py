@@ -34,7 +34,7 @@ def examine(config: RunConfig, console: Console) -> bool:
     checks = [*_machine(), *_packages(), _cluster(config), *_needs(config)]
     table = Table(title=f"cg doctor: preset {config.preset}", title_justify="left", header_style="bold")
     for column in ("", "What", "Found", "What to do"):
-        table.add_column(column)
+        table.add_column(column, overflow="fold")  # commands to copy must be whole
     marks = {True: "[green]ok[/green]", False: "[red]missing[/red]", None: ""}
     for check in checks:
         table.add_row(marks[check.ok], check.what, check.found, check.advice)
