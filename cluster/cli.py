@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import sqlite3
 import sys
 from functools import partial
 from pathlib import Path
@@ -199,10 +200,16 @@ def user_error_in(error: BaseException | None) -> UserError | None:
         cause = getattr(error, "cause", None)
         if isinstance(error, UserError) and not isinstance(cause, UserError):
             return error
-        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        if _disk_is_full(error):
             return StorageError("the disk is full. Free some space or choose another --run folder, then run the same command again.")
         error = cause if isinstance(cause, BaseException) else error.__cause__ or error.__context__
     return None
+
+
+def _disk_is_full(error: BaseException) -> bool:
+    """As the operating system says it, and as SQLite does (the tracking store)."""
+    of_sqlite = isinstance(error, sqlite3.OperationalError) and "disk is full" in str(error)
+    return of_sqlite or (isinstance(error, OSError) and error.errno == errno.ENOSPC)
 
 
 def main() -> None:

@@ -163,5 +163,6 @@ def _quieten_data(verbose: bool) -> None:
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = verbose
     context.print_on_execution_start = False
+    context.raise_original_map_exception = True  # else only its text is left, and a user's mistake is not told from a bug
     if not verbose:
         logging.getLogger("ray.data").setLevel(logging.ERROR)

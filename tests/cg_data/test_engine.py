@@ -11,6 +11,7 @@ import pytest
 
 from cg_data import storage
 from cg_data.corpora.folder import list_recordings
+from cg_data.errors import StorageError
 from cg_data.records import Quarantined
 from cg_data.settings import DataSettings, EngineSettings
 from cg_data.shards import read_segments
@@ -65,6 +66,16 @@ def test_a_rerun_after_a_kill_writes_what_is_missing_and_the_same_bytes(folder: 
     again = build_segments(uris, corpus="edf", out_uri=str(place), settings=settings)
     assert hashes(place) == whole
     assert again.segments == 11
+
+
+def test_a_users_mistake_in_a_task_is_told_from_a_bug(folder: Path, tmp_path: Path) -> None:
+    from cg_data.engine import build_segments
+    from cluster.cli import user_error_in
+
+    (tmp_path / "segments").write_text("a file where a folder is to be")
+    with pytest.raises(Exception) as raised:
+        build_segments(list_recordings(str(folder)), corpus="edf", out_uri=str(tmp_path / "segments"), settings=DataSettings())
+    assert isinstance(user_error_in(raised.value), StorageError)
 
 
 def test_the_quarantine_list_keeps_other_corpora(tmp_path: Path) -> None:

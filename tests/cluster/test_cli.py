@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -119,9 +120,9 @@ def test_a_mistake_is_found_inside_what_ray_wraps_around_it() -> None:
     assert cli.user_error_in(outer) is mistake
 
 
-def test_a_full_disk_anywhere_is_said_in_a_sentence() -> None:
-    found = cli.user_error_in(OSError(28, "No space left on device"))
-    assert isinstance(found, StorageError)
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), sqlite3.OperationalError("database or disk is full")])
+def test_a_full_disk_anywhere_is_said_in_a_sentence(error: Exception) -> None:
+    assert isinstance(cli.user_error_in(error), StorageError)
 
 
 def test_a_bug_keeps_its_traceback() -> None:
