@@ -129,7 +129,10 @@ class Tracker:
             work()
         except Exception as error:  # noqa: BLE001 - whatever fails in the tracking store, training must not
             self._alive = False
-            _LOG.warning("MLflow at %s failed, training goes on without it: %s", self._tracking.uri, error)
+            reason: BaseException = error
+            while reason.__cause__ is not None:  # what is wrapped around it holds whole SQL statements
+                reason = reason.__cause__
+            _LOG.warning("MLflow at %s failed, training goes on without it: %s", self._tracking.uri, reason)
 
     def _open(self) -> Any:
         if self._client is None:
