@@ -88,7 +88,7 @@ def quiet() -> None:
     """Keep MLflow from calling home and from talking; call before it is imported."""
     os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
     os.environ["DO_NOT_TRACK"] = "true"
-    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
+    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "CRITICAL")  # what fails is raised as well, and told once
     logging.getLogger("alembic").setLevel(logging.WARNING)
 
 
@@ -141,9 +141,9 @@ class Tracker:
             note = self._folder / "tracking.json"
             if note.exists():
                 self._run_id = storage.read_json(str(note))["run_id"]
-                keys = client.get_run(self._run_id).data.metrics  # every line of a journal has the same
-                histories = [client.get_metric_history(self._run_id, key) for key in keys]
-                self._logged = max((metric.step for history in histories for metric in history), default=0)
+                keys = client.get_run(self._run_id).data.metrics
+                steps = [metric.step for key in keys for metric in client.get_metric_history(self._run_id, key)]
+                self._logged = max(steps, default=0)
             else:
                 self._run_id = client.create_run(experiment_id, run_name=self._name).info.run_id
                 storage.write_json(str(note), {"run_id": self._run_id})

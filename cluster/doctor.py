@@ -14,7 +14,7 @@ from rich.table import Table
 
 from cg_data.errors import ClusterError
 from cluster.config import RunConfig
-from cluster.session import check_address
+from cluster.session import address_of, check_address
 
 PACKAGES = ("ray", "torch", "transformers", "peft", "deepspeed", "ultralytics", "mne", "edfio", "pyarrow", "mlflow")
 
@@ -77,7 +77,7 @@ def _packages() -> list[Check]:
 
 
 def _cluster(config: RunConfig) -> Check:
-    address = config.cluster.address or os.environ.get("RAY_ADDRESS", "")
+    address = address_of(config.cluster)
     if not address:
         return Check(what="Ray cluster", found="none named: a private local Ray is started for each command")
     try:
@@ -92,8 +92,7 @@ def _needs(config: RunConfig) -> list[Check]:
 
     train = config.train
     checks = [_weights(train.source)]
-    joined = config.cluster.address or os.environ.get("RAY_ADDRESS", "")
-    if joined:
+    if address_of(config.cluster):
         return [*checks, Check(what="Workers", found=f"{train.compute.workers} asked of the cluster")]
     gpus = train.compute.workers if train.compute.gpu else 0
     if gpus:

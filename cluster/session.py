@@ -39,7 +39,7 @@ def prepare_environment(settings: ClusterSettings, *, verbose: bool) -> None:
 
     A local Ray gets token authentication; a cluster that is joined has its own.
     """
-    if not _address(settings):
+    if not address_of(settings):
         os.environ["RAY_AUTH_MODE"] = "token"
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
     for name, value in _QUIET.items():
@@ -61,7 +61,7 @@ def ray_session(settings: ClusterSettings, *, verbose: bool) -> Iterator[None]:
         ClusterError: the named cluster does not answer or refuses the token.
     """
     prepare_environment(settings, verbose=verbose)
-    address = _address(settings)
+    address = address_of(settings)
     if address:
         check_address(address)
     import ray
@@ -135,7 +135,8 @@ def check_address(address: str) -> None:
         ) from error
 
 
-def _address(settings: ClusterSettings) -> str:
+def address_of(settings: ClusterSettings) -> str:
+    """Address of the cluster to join, as configured or in the environment; empty for a local Ray."""
     return settings.address or os.environ.get("RAY_ADDRESS", "")
 
 
