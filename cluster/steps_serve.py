@@ -13,6 +13,7 @@ from cg_data.corpora.folder import list_recordings
 from cg_data.edf.reader import EdfFile
 from cg_data.errors import ConfigError, EdfError
 from cg_data.instruct.prompt import first_turn
+from cg_data.instruct.wording import CAPTION_QUESTIONS
 from cg_data.shards import read_segments
 from cg_data.vocabulary import SEGMENT_S, SampleKind
 from cluster.config import RunConfig
@@ -22,7 +23,7 @@ from cluster.runfolder import RunFolder, StepResult
 from cluster.steps_data import EDF, SYNTHETIC
 from cluster.steps_train import tracking_of
 
-PLAIN_QUESTION = "Describe this page."
+PLAIN_QUESTION = CAPTION_QUESTIONS[0]
 _TIMEOUT_S = 300.0
 
 
