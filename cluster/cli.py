@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import sqlite3
 import sys
@@ -11,13 +12,15 @@ from typing import Annotated
 
 import typer
 
-from cg_data.errors import StorageError, UserError
+from cg_data.corpora import CorpusName
+from cg_data.errors import ConfigError, StorageError, UserError
 from cluster.config import RunConfig, name_of, read_preset, resolve_config
 from cluster.display import Display
 from cluster.pipeline import run_steps
 from cluster.road import road_of, select
 from cluster.runfolder import RunFolder, check_space
 from cluster.session import prepare_environment, ray_session
+from cluster.steps_data import sources_of
 
 app = typer.Typer(
     name="cg",
@@ -46,6 +49,10 @@ Edf = Annotated[
     Path | None,
     typer.Option("--edf", help="Folder of your own EDF files for the data steps and the service.", show_default=False),
 ]
+Corpora = Annotated[
+    list[str] | None,
+    typer.Option("--corpus", help="A known corpus and where it lies, for example tusz=/data/tusz. Repeatable.", show_default=False),
+]
 Sets = Annotated[
     list[str] | None,
     typer.Option(
@@ -55,23 +62,40 @@ Sets = Annotated[
 Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Show what Ray and the workers say.")]
 
 
-def load(run: str | None, preset: str | None, edf: Path | None, sets: list[str] | None) -> tuple[RunConfig, RunFolder]:
-    """The run folder and its configuration: the stored one, or the preset where one is named; `--edf` and `--set` on top."""
-    folder = RunFolder(uri=run or f"runs/{name_of(preset or 'tiny')}")
-    stored = folder.stored_config() if preset is None else None
-    tree = stored if stored is not None else read_preset(preset or "tiny")
-    if edf is not None:
-        tree["edf"] = str(edf.absolute())
-    return resolve_config(tree, list(sets or [])), folder
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Asked:
+    """What the options of a command say about the run."""
+
+    run: str | None
+    preset: str | None
+    sets: list[str] | None
+    edf: Path | None = None
+    corpora: list[str] | None = None
 
 
-def execute(names: list[str], run: str | None, preset: str | None, edf: Path | None, sets: list[str] | None, verbose: bool) -> None:
+def load(asked: Asked) -> tuple[RunConfig, RunFolder]:
+    """The run folder and its configuration: the stored one, or the preset where one is named; corpora and `--set` on top."""
+    folder = RunFolder(uri=asked.run or f"runs/{name_of(asked.preset or 'tiny')}")
+    stored = folder.stored_config() if asked.preset is None else None
+    tree = stored if stored is not None else read_preset(asked.preset or "tiny")
+    named = ([f"{CorpusName.EDF}={asked.edf}"] if asked.edf else []) + (asked.corpora or [])
+    if named:
+        tree["corpora"] = dict(_named_corpus(text) for text in named)
+    return resolve_config(tree, list(asked.sets or [])), folder
+
+
+def _named_corpus(text: str) -> tuple[str, str]:
+    name, equals, place = text.partition("=")
+    if not equals or not place:
+        raise ConfigError(f"--corpus {text}: write it as name=place, for example tusz=/data/tusz.")
+    return name, place if "://" in place else str(Path(place).absolute())
+
+
+def execute(names: list[str], asked: Asked, *, verbose: bool) -> None:
     """Do the steps `names` (all, where empty) of the configured road and print the closing table."""
-    config, folder = load(run, preset, edf, sets)
-    if config.edf:
-        from cg_data.corpora.folder import list_recordings
-
-        list_recordings(config.edf)
+    config, folder = load(asked)
+    for corpus in config.corpora:
+        sources_of(config, folder, corpus)
     prepare_environment(config.cluster, verbose=verbose)
     road = road_of(config)
     display = Display()
@@ -96,77 +120,91 @@ def space_needed(config: RunConfig) -> int:
 
 
 @app.command("run")
-def run_all(run: Run = None, preset: Preset = None, edf: Edf = None, sets: Sets = None, verbose: Verbose = False) -> None:
+def run_all(
+    run: Run = None, preset: Preset = None, edf: Edf = None, corpus: Corpora = None, sets: Sets = None, verbose: Verbose = False
+) -> None:
     """Do the whole road: data, detector, sight, base, stage 1, stage 2, bench, champion, service. Goes on after the last finished step."""
-    execute([], run, preset, edf, sets, verbose)
+    execute([], Asked(run=run, preset=preset, sets=sets, edf=edf, corpora=corpus), verbose=verbose)
 
 
 @data_app.callback()
 def data_all(
-    context: typer.Context, run: Run = None, preset: Preset = None, edf: Edf = None, sets: Sets = None, verbose: Verbose = False
+    context: typer.Context,
+    run: Run = None,
+    preset: Preset = None,
+    edf: Edf = None,
+    corpus: Corpora = None,
+    sets: Sets = None,
+    verbose: Verbose = False,
 ) -> None:
     if context.invoked_subcommand is None:
-        execute(["data"], run, preset, edf, sets, verbose)
+        execute(["data"], Asked(run=run, preset=preset, sets=sets, edf=edf, corpora=corpus), verbose=verbose)
 
 
 @data_app.command("corpus")
 def data_corpus(run: Run = None, preset: Preset = None, sets: Sets = None, verbose: Verbose = False) -> None:
     """Write the embedded synthetic corpus as EDF+ files with its truth as annotations."""
-    execute(["corpus"], run, preset, None, sets, verbose)
+    execute(["corpus"], Asked(run=run, preset=preset, sets=sets), verbose=verbose)
 
 
 @data_app.command("segments")
-def data_segments(run: Run = None, preset: Preset = None, edf: Edf = None, sets: Sets = None, verbose: Verbose = False) -> None:
+def data_segments(
+    run: Run = None, preset: Preset = None, edf: Edf = None, corpus: Corpora = None, sets: Sets = None, verbose: Verbose = False
+) -> None:
     """Read EDF files into ten-second segments; what is refused goes to quarantine.parquet with its reason."""
-    execute(["segments", "edf-segments"], run, preset, edf, sets, verbose)
+    execute(["segments"], Asked(run=run, preset=preset, sets=sets, edf=edf, corpora=corpus), verbose=verbose)
 
 
 @data_app.command("annotate")
-def data_annotate(run: Run = None, preset: Preset = None, edf: Edf = None, sets: Sets = None, verbose: Verbose = False) -> None:
+def data_annotate(
+    run: Run = None, preset: Preset = None, edf: Edf = None, corpus: Corpora = None, sets: Sets = None, verbose: Verbose = False
+) -> None:
     """Detect waveforms on every segment and analyse background and artefacts."""
-    execute(["annotations", "edf-annotations"], run, preset, edf, sets, verbose)
+    execute(["annotations"], Asked(run=run, preset=preset, sets=sets, edf=edf, corpora=corpus), verbose=verbose)
 
 
 @data_app.command("instruct")
-def data_instruct(run: Run = None, preset: Preset = None, edf: Edf = None, sets: Sets = None, verbose: Verbose = False) -> None:
+def data_instruct(
+    run: Run = None, preset: Preset = None, edf: Edf = None, corpus: Corpora = None, sets: Sets = None, verbose: Verbose = False
+) -> None:
     """Turn annotations into captions, questions and dialogues."""
-    execute(["samples", "edf-samples"], run, preset, edf, sets, verbose)
+    execute(["samples"], Asked(run=run, preset=preset, sets=sets, edf=edf, corpora=corpus), verbose=verbose)
 
 
 @train_app.command("detector")
 def train_detector(run: Run = None, preset: Preset = None, sets: Sets = None, verbose: Verbose = False) -> None:
     """Train the waveform detector on the training subjects' reference marks."""
-    execute(["detector"], run, preset, None, sets, verbose)
+    execute(["detector"], Asked(run=run, preset=preset, sets=sets), verbose=verbose)
 
 
 @train_app.command("sight")
 def train_sight(run: Run = None, preset: Preset = None, sets: Sets = None, verbose: Verbose = False) -> None:
     """Teach the tiny model's tower to see, where no pretrained tower can be had (preset tiny)."""
-    execute(["sight"], run, preset, None, sets, verbose)
+    execute(["sight"], Asked(run=run, preset=preset, sets=sets), verbose=verbose)
 
 
 @train_app.command("base")
 def train_base(run: Run = None, preset: Preset = None, sets: Sets = None, verbose: Verbose = False) -> None:
     """Teach the tiny model to speak of what its tower sees (preset tiny)."""
-    execute(["base"], run, preset, None, sets, verbose)
+    execute(["base"], Asked(run=run, preset=preset, sets=sets), verbose=verbose)
 
 
 @train_app.command("stage1")
 def train_stage1(run: Run = None, preset: Preset = None, sets: Sets = None, verbose: Verbose = False) -> None:
     """Stage 1, concept alignment: the projector alone."""
-    execute(["stage1"], run, preset, None, sets, verbose)
+    execute(["stage1"], Asked(run=run, preset=preset, sets=sets), verbose=verbose)
 
 
 @train_app.command("stage2")
 def train_stage2(run: Run = None, preset: Preset = None, sets: Sets = None, verbose: Verbose = False) -> None:
     """Stage 2, instruction tuning: language model and projector, vision frozen, or LoRA."""
-    execute(["stage2"], run, preset, None, sets, verbose)
+    execute(["stage2"], Asked(run=run, preset=preset, sets=sets), verbose=verbose)
 
 
 @app.command("eval")
 def evaluate(run: Run = None, preset: Preset = None, sets: Sets = None, verbose: Verbose = False) -> None:
     """Ask the trained model about held-out subjects, score it with intervals and register the champion."""
-    execute(["bench", "champion", "report", "edf-report"], run, preset, None, sets, verbose)
+    execute(["bench", "champion", "report"], Asked(run=run, preset=preset, sets=sets), verbose=verbose)
 
 
 @app.command("serve")
@@ -174,7 +212,7 @@ def serve(run: Run = None, preset: Preset = None, sets: Sets = None, verbose: Ve
     """Serve the champion beside the detector over HTTP until interrupted (Ctrl-C)."""
     from cluster.steps_serve import check_servable, serve_forever
 
-    config, folder = load(run, preset, None, sets)
+    config, folder = load(Asked(run=run, preset=preset, sets=sets))
     prepare_environment(config.cluster, verbose=verbose)
     check_servable(config, folder)
     with ray_session(config.cluster, verbose=verbose):

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from cg_data.errors import ConfigError
 from cluster.config import RunConfig
 from cluster.pipeline import Step
-from cluster.steps_data import EDF, SYNTHETIC, corpus_step, data_steps
+from cluster.steps_data import SYNTHETIC, corpus_step, data_steps, shown_corpus
 from cluster.steps_eval import bench_step, champion_step, report_step
 from cluster.steps_serve import service_step
 from cluster.steps_train import detector_step, stage_steps
@@ -16,25 +16,26 @@ from cluster.steps_train import detector_step, stage_steps
 def road_of(config: RunConfig) -> list[Step]:
     """All steps that `config` asks for. Models are always trained on the embedded corpus, whose truth is known."""
     segments, annotations, samples = data_steps(SYNTHETIC)
-    users = data_steps(EDF) if config.edf else []
+    users = [data_steps(corpus) for corpus in config.corpora]
+    shown = shown_corpus(config)
     return [
         corpus_step(),
         segments,
-        *users[:1],
+        *(steps[0] for steps in users),
         detector_step(),
         annotations,
         samples,
-        *users[1:],
+        *(step for steps in users for step in steps[1:]),
         *stage_steps(config),
         bench_step(),
         champion_step(),
-        report_step(EDF if config.edf else SYNTHETIC),
-        service_step(EDF if config.edf else SYNTHETIC),
+        report_step(shown),
+        service_step(shown),
     ]
 
 
 def select(road: list[Step], names: list[str], config: RunConfig, finished: Iterable[str]) -> list[Step]:
-    """The steps of the road that a command means: all for none, ``data`` for the data steps that can run with what is finished.
+    """The steps of the road that a command means, of every corpus: all for none, ``data`` for the data steps that can run now.
 
     Raises:
         ConfigError: the configuration has no such step.
@@ -43,7 +44,7 @@ def select(road: list[Step], names: list[str], config: RunConfig, finished: Iter
         return road
     if names == ["data"]:
         return _runnable([step for step in road if step.name.endswith(("corpus", "segments", "annotations", "samples"))], finished)
-    chosen = [step for step in road if step.name in names]
+    chosen = [step for step in road if step.name.rsplit("-", 1)[-1] in names]
     if not chosen:
         raise ConfigError(f"preset {config.preset}: its configuration has no step {names[0]}.")
     return chosen
