@@ -18,6 +18,7 @@ _MAX_SIGNALS = 512
 _MAX_RECORD_S = 3600.0
 _MAX_SAMPLES_PER_RECORD = 1_000_000
 _MAX_SFREQ_HZ = 100_000.0
+_MAX_RECORD_BYTES = 64 << 20
 _SIGNAL_FIELD_BYTES = (16, 80, 8, 8, 8, 8, 8, 80, 8, 32)
 _UV_PER_UNIT = {"uv": 1.0, "µv": 1.0, "μv": 1.0, "microv": 1.0, "mv": 1e3, "v": 1e6, "nv": 1e-3}
 _OTHER_FORMATS: tuple[tuple[bytes, str, str], ...] = (
@@ -62,6 +63,16 @@ class EdfHeader:
     signals: tuple[SignalHeader, ...]
 
     @property
+    def has_signal(self) -> bool:
+        """Whether there is more than annotations."""
+        return any(not signal.is_annotations for signal in self.signals)
+
+    @property
+    def fastest_hz(self) -> float:
+        """The highest sampling rate of any signal but annotations, in hertz; 0 where there is none."""
+        return max((self.sfreq_hz(i) for i, signal in enumerate(self.signals) if not signal.is_annotations), default=0.0)
+
+    @property
     def header_bytes(self) -> int:
         return _FIXED_BYTES * (len(self.signals) + 1)
 
@@ -81,11 +92,13 @@ class EdfHeader:
 def parse_header(head: bytes, name: str) -> EdfHeader:
     """Parse and check a header from the first bytes of a file (all of it, or at least 256 x 513 bytes).
 
+    A record may last 0 s only where there are annotations and no signal (Kemp and Olivan 2003, section 2.1.3).
+
     Raises:
         EdfError: ``file.*``, ``format.*`` or ``header.*``.
     """
     _refuse_other_formats(head, name)
-    reserved = head[192:236].decode("latin-1").strip(" \x00")
+    reserved = _text(head[192:236])
     if reserved.upper().startswith("24BIT"):
         raise EdfError("format.bdf", f"{name}: this is a BDF file (24-bit), not EDF. Convert it to EDF+.")
     n_signals = _integer(head[252:256], "n_signals", name)
@@ -101,19 +114,21 @@ def parse_header(head: bytes, name: str) -> EdfHeader:
         raise EdfError("header.n_records", f"{name}: the number of records is {n_records}; only -1 (not closed) may be negative.")
     header = EdfHeader(
         kind=reserved[:5] if reserved[:5] in ("EDF+C", "EDF+D") else "EDF",
-        patient=head[8:88].decode("latin-1").strip(" \x00"),
+        patient=_text(head[8:88]),
         n_records=n_records,
-        record_s=_record_duration_s(head[244:252], name),
+        record_s=_number(head[244:252]),
         signals=_signals(head[_FIXED_BYTES:expected], n_signals, name),
     )
-    _check_rates(header, name)
+    _check_sizes(header, _text(head[244:252]), name)
     return header
 
 
 def calibration_uv(signal: SignalHeader, name: str) -> tuple[float, float]:
     """Gain and offset that turn digital values into microvolts: ``uv = gain * digital + offset``.
 
-    A physical minimum above the maximum is legal (inverted polarity); a swapped digital pair leaves the polarity open and is refused.
+    A physical minimum above the maximum is legal: that is how a negative gain is written (Kemp and Olivan 2003, section 2.1.3, rule 5).
+    The same rule demands a digital minimum below the maximum. A swapped digital pair is refused, for programs differ in whether it turns
+    the polarity, and polarity tells a spike from its mirror image.
 
     Raises:
         EdfError: ``signal.unit``, ``signal.digital_range`` or ``signal.physical_range``.
@@ -148,7 +163,7 @@ def _refuse_other_formats(head: bytes, name: str) -> None:
 
 
 def _integer(field: bytes, key: str, name: str) -> int:
-    text = field.decode("latin-1").strip(" \x00")
+    text = _text(field)
     if not re.fullmatch(r"[+-]?[0-9]+", text):
         raise EdfError(f"header.{key}", f"{name}: the header field {key} reads '{text}', which is not a whole number.")
     return int(text)
@@ -156,18 +171,8 @@ def _integer(field: bytes, key: str, name: str) -> int:
 
 def _number(field: bytes) -> float:
     """A decimal number, NaN where there is none; a decimal comma is accepted."""
-    text = field.decode("latin-1").strip(" \x00").replace(",", ".")
+    text = _text(field).replace(",", ".")
     return float(text) if re.fullmatch(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?", text) else math.nan
-
-
-def _record_duration_s(field: bytes, name: str) -> float:
-    duration_s = _number(field)
-    if not 0 < duration_s <= _MAX_RECORD_S:
-        raise EdfError(
-            "header.record_duration",
-            f"{name}: a data record lasts '{field.decode('latin-1').strip()}' s; it must be above 0 and at most 3600.",
-        )
-    return duration_s
 
 
 def _signals(block: bytes, n_signals: int, name: str) -> tuple[SignalHeader, ...]:
@@ -180,13 +185,13 @@ def _signals(block: bytes, n_signals: int, name: str) -> tuple[SignalHeader, ...
     for label, _, unit, p_min, p_max, d_min, d_max, _, samples, _ in zip(*columns, strict=True):
         n_samples = _integer(samples, "samples_per_record", name)
         if not 1 <= n_samples <= _MAX_SAMPLES_PER_RECORD:
-            text = label.decode("latin-1").strip()
             raise EdfError(
-                "header.samples_per_record", f"{name}: signal '{text}' has {n_samples} samples per record; 1 to 1000000 are possible."
+                "header.samples_per_record",
+                f"{name}: signal '{_text(label)}' has {n_samples} samples per record; 1 to 1000000 are possible.",
             )
         signals.append(
             SignalHeader(
-                label=label.decode("latin-1").strip(" \x00"),
+                label=_text(label),
                 unit=_unit(unit),
                 physical_min=_number(p_min),
                 physical_max=_number(p_max),
@@ -209,9 +214,21 @@ def _unit(field: bytes) -> str:
         return text.decode("latin-1")
 
 
-def _check_rates(header: EdfHeader, name: str) -> None:
-    if all(signal.is_annotations for signal in header.signals):
-        raise EdfError("header.no_signal", f"{name}: the file holds annotations only, no signal.")
-    fastest = max(header.sfreq_hz(i) for i, signal in enumerate(header.signals) if not signal.is_annotations)
-    if fastest > _MAX_SFREQ_HZ:
-        raise EdfError("header.record_duration", f"{name}: a sampling rate of {fastest:g} Hz follows from the header, which cannot be EEG.")
+def _check_sizes(header: EdfHeader, record_duration: str, name: str) -> None:
+    longest = 0 <= header.record_s <= _MAX_RECORD_S
+    if not longest or (header.record_s == 0 and header.has_signal):
+        raise EdfError("header.record_duration", f"{name}: a data record lasts '{record_duration}' s; it must be above 0 and at most 3600.")
+    if header.has_signal and header.fastest_hz > _MAX_SFREQ_HZ:
+        raise EdfError(
+            "header.record_duration", f"{name}: a sampling rate of {header.fastest_hz:g} Hz follows from the header, which cannot be EEG."
+        )
+    if header.record_bytes > _MAX_RECORD_BYTES:
+        raise EdfError(
+            "header.record_bytes",
+            f"{name}: a data record has {header.record_bytes} bytes; at most {_MAX_RECORD_BYTES} are read (the standard recommends 61440).",
+        )
+
+
+def _text(field: bytes) -> str:
+    """A header field without the blanks (or NULs, which some systems write) that fill it."""
+    return field.decode("latin-1").strip(" \x00")
