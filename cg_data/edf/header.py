@@ -20,6 +20,10 @@ _MAX_SAMPLES_PER_RECORD = 1_000_000
 _MAX_SFREQ_HZ = 100_000.0
 _MAX_RECORD_BYTES = 64 << 20
 _SIGNAL_FIELD_BYTES = (16, 80, 8, 8, 8, 8, 8, 80, 8, 32)
+_DECIMAL = re.compile(r"[+-]?([0-9]+[.,]?[0-9]*|[.,][0-9]+)([eE][+-]?[0-9]+)?")
+_GROUPED = re.compile(r"[+-]?[1-9][0-9]{0,2}(,[0-9]{3})+")
+_INT16_LIMITS = (-32768, 32768)
+"""32768, which no sample can reach, is what some systems write for the digital maximum."""
 _UV_PER_UNIT = {"uv": 1.0, "µv": 1.0, "μv": 1.0, "microv": 1.0, "mv": 1e3, "v": 1e6, "nv": 1e-3}
 _OTHER_FORMATS: tuple[tuple[bytes, str, str], ...] = (
     (b"\xffBIOSEMI", "bdf", "a BioSemi BDF file (24-bit)"),
@@ -54,13 +58,17 @@ class SignalHeader:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class EdfHeader:
-    """A checked header. `kind` is "EDF", "EDF+C" or "EDF+D"; `n_records` is as written (-1 for a recording that was never closed)."""
+    """A checked header. `kind` is "EDF", "EDF+C" or "EDF+D"; `n_records` is as written (-1 for a recording that was never closed).
+
+    `flags` are ``header.not_ascii`` and ``header.decimal_comma``: against rules 1 and 6 of EDF+ (section 2.1.3), and read all the same.
+    """
 
     kind: str
     patient: str
     n_records: int
     record_s: float
     signals: tuple[SignalHeader, ...]
+    flags: tuple[str, ...]
 
     @property
     def has_signal(self) -> bool:
@@ -118,6 +126,7 @@ def parse_header(head: bytes, name: str) -> EdfHeader:
         n_records=n_records,
         record_s=_number(head[244:252]),
         signals=_signals(head[_FIXED_BYTES:expected], n_signals, name),
+        flags=_flags(head[:expected], n_signals),
     )
     _check_sizes(header, _text(head[244:252]), name)
     return header
@@ -137,17 +146,18 @@ def calibration_uv(signal: SignalHeader, name: str) -> tuple[float, float]:
     if unit not in _UV_PER_UNIT:
         raise EdfError("signal.unit", f"{name}: signal '{signal.label}' is in '{signal.unit}'; uV, mV, V or nV is needed.")
     low, high = signal.digital_min, signal.digital_max
-    if not (math.isfinite(low) and math.isfinite(high) and low < high):
+    if not _INT16_LIMITS[0] <= low < high <= _INT16_LIMITS[1]:
         raise EdfError(
             "signal.digital_range", f"{name}: signal '{signal.label}' has the digital range {low:g} to {high:g}, which fixes no scale."
         )
     start, stop = signal.physical_min, signal.physical_max
-    if not (math.isfinite(start) and math.isfinite(stop)) or start == stop:
+    gain_uv = (stop - start) / (high - low) * _UV_PER_UNIT[unit]
+    offset_uv = start * _UV_PER_UNIT[unit] - gain_uv * low
+    if not (math.isfinite(gain_uv) and math.isfinite(offset_uv)) or gain_uv == 0:
         raise EdfError(
             "signal.physical_range", f"{name}: signal '{signal.label}' has the physical range {start:g} to {stop:g}, which fixes no scale."
         )
-    gain = (stop - start) / (high - low)
-    return gain * _UV_PER_UNIT[unit], (start - gain * low) * _UV_PER_UNIT[unit]
+    return gain_uv, offset_uv
 
 
 def _refuse_other_formats(head: bytes, name: str) -> None:
@@ -170,9 +180,15 @@ def _integer(field: bytes, key: str, name: str) -> int:
 
 
 def _number(field: bytes) -> float:
-    """A decimal number, NaN where there is none; a decimal comma is accepted."""
-    text = _text(field).replace(",", ".")
-    return float(text) if re.fullmatch(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?", text) else math.nan
+    """A decimal number, NaN where there is none. A decimal comma is accepted, but ``1,000`` may be one or a thousand: NaN."""
+    text = _text(field)
+    return float(text.replace(",", ".")) if _DECIMAL.fullmatch(text) and not _GROUPED.fullmatch(text) else math.nan
+
+
+def _whole_number(field: bytes) -> float:
+    """As `_number`, NaN too where it is not whole: a limit of the digital range."""
+    value = _number(field)
+    return value if value.is_integer() else math.nan
 
 
 def _signals(block: bytes, n_signals: int, name: str) -> tuple[SignalHeader, ...]:
@@ -195,8 +211,8 @@ def _signals(block: bytes, n_signals: int, name: str) -> tuple[SignalHeader, ...
                 unit=_unit(unit),
                 physical_min=_number(p_min),
                 physical_max=_number(p_max),
-                digital_min=_number(d_min),
-                digital_max=_number(d_max),
+                digital_min=_whole_number(d_min),
+                digital_max=_whole_number(d_max),
                 samples_per_record=n_samples,
                 offset=offset,
             )
@@ -212,6 +228,12 @@ def _unit(field: bytes) -> str:
         return text.decode("utf-8")
     except UnicodeDecodeError:
         return text.decode("latin-1")
+
+
+def _flags(head: bytes, n_signals: int) -> tuple[str, ...]:
+    physical = head[_FIXED_BYTES + 104 * n_signals : _FIXED_BYTES + 120 * n_signals]
+    comma = b"," in physical or b"," in head[244:252]
+    return ("header.not_ascii",) * (not head.isascii()) + ("header.decimal_comma",) * comma
 
 
 def _check_sizes(header: EdfHeader, record_duration: str, name: str) -> None:

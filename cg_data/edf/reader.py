@@ -3,9 +3,9 @@
 A file is read whole once, in blocks (`cg_data.edf.scan`); with the index of that reading another process opens it by its header alone.
 
 A damaged file is refused with a typed reason, never read as signal. What is accepted although it departs from the standard is named in
-`EdfFile.flags`: ``records.unclosed``, ``records.count_corrected``, ``records.fewer_than_header``, ``records.gap_in_edf_plus_c``,
-``records.clock_drift``, ``data.trailing_bytes``, ``data.beyond_digital_range``, ``annotations.unreadable``, ``annotations.not_utf8`` and
-``annotations.absent``.
+`EdfFile.flags`: ``header.not_ascii``, ``header.decimal_comma``, ``records.unclosed``, ``records.count_corrected``,
+``records.fewer_than_header``, ``records.gap_in_edf_plus_c``, ``records.clock_drift``, ``data.trailing_bytes``,
+``data.beyond_digital_range``, ``annotations.unreadable``, ``annotations.not_utf8`` and ``annotations.absent``.
 """
 
 from __future__ import annotations

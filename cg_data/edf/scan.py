@@ -49,7 +49,7 @@ def scan(source: ByteSource, head: bytes, header: EdfHeader) -> tuple[EdfIndex, 
         n_records=n_records,
         origin_s=timing.origin_s,
         runs=timing.runs,
-        flags=flags + beyond + timing.flags,
+        flags=header.flags + flags + beyond + timing.flags,
         evidence=evidence,
     )
     return index, timing.annotations

@@ -10,6 +10,8 @@ from cg_data.errors import EdfError
 
 _SECONDS = rb"[0-9]{1,9}(?:\.[0-9]{0,15})?"
 _TAL = re.compile(rb"([+-]" + _SECONDS + rb")(?:\x15(" + _SECONDS + rb"))?\x14((?:[^\x00\x14]*\x14)+)\x00+")
+_KEPT_TIME = re.compile(rb"([+-]" + _SECONDS + rb")\x14\x14(?:[^\x00\x14]*\x14)*\x00")
+"""The first annotation of a record is empty; others may follow with the same time stamp (section 2.2.4)."""
 _RECORD_START = re.compile(rb"([+-]" + _SECONDS + rb")\x14\x14\x00")
 _START_TOLERANCE_S = 0.001
 _DRIFT_S = 0.1
@@ -68,7 +70,7 @@ class TimingReader:
             self._notes += found
             self._flags |= flags
             clean = clean and "annotations.unreadable" not in flags
-        match = _RECORD_START.match(parts[0])
+        match = _KEPT_TIME.match(parts[0])
         if match is None:
             self._unreadable += 1
             self._doubtful = True
