@@ -130,12 +130,14 @@ class RemovedEvent:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class RegionRhythm:
-    """Background of one region: strongest band, frequency of its peak, half peak-to-peak amplitude (CerebraGloss 2026, section 3)."""
+    """Background of one region: strongest band, frequency of its peak, half peak-to-peak amplitude (CerebraGloss 2026, section 3), and
+    the RMS amplitude from 8 to 13 Hz, by which pages are compared for reactivity."""
 
     region: Region
     band: Band
     dominant_hz: float
     amplitude_uv: float
+    alpha_uv: float
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -306,7 +308,15 @@ _EVENT_FIELDS = {
 }
 _EVENT = pa.struct(_EVENT_FIELDS)
 _REMOVED = pa.struct({"event": _EVENT, "rule": pa.string()})
-_RHYTHM = pa.struct({"region": pa.string(), "band": pa.string(), "dominant_hz": pa.float64(), "amplitude_uv": pa.float64()})
+_RHYTHM = pa.struct(
+    {
+        "region": pa.string(),
+        "band": pa.string(),
+        "dominant_hz": pa.float64(),
+        "amplitude_uv": pa.float64(),
+        "alpha_uv": pa.float64(),
+    }
+)
 _FINDING = pa.struct(
     {
         "finding_id": pa.string(),
