@@ -13,7 +13,7 @@ import numpy.typing as npt
 import scipy.fft
 
 from cg_data.analyze.layout import REGION_INDEX, names_of
-from cg_data.records import Finding, RegionRhythm, content_id
+from cg_data.records import Finding, PosteriorRhythm, RegionRhythm, content_id
 from cg_data.vocabulary import (
     BAND_EDGES_HZ,
     CHANNELS,
@@ -209,16 +209,17 @@ def regions_of(spectrum: Spectrum, peak_to_peak: Floats, usable: Bools, disturbe
     return tuple(result)
 
 
-def background_findings(segment_id: str, regions: tuple[RegionBackground, ...]) -> list[Finding]:
-    """Alpha rhythm, delta, theta and beta activity, low voltage."""
+def background_findings(segment_id: str, regions: tuple[RegionBackground, ...], posterior: PosteriorRhythm | None) -> list[Finding]:
+    """Alpha rhythm (a posterior rhythm from 8 Hz on), delta, theta and beta activity, low voltage."""
     found = []
+    if posterior is not None and posterior.frequency_hz >= BAND_EDGES_HZ[Band.ALPHA][0]:
+        unit = "times the aperiodic fit"
+        found.append(finding(segment_id, FindingKind.ALPHA_RHYTHM, posterior.channels, posterior.peak_ratio, PEAK_FACTOR, unit))
     for region in regions:
         rhythm = region.rhythm
         if region.peak_ratio < PEAK_FACTOR:
             continue
         kind = _ACTIVITY.get(rhythm.band)
-        if rhythm.band == Band.ALPHA and rhythm.region == Region.POSTERIOR:
-            kind = FindingKind.ALPHA_RHYTHM
         if kind is not None:
             where = names_of(region.rows)
             found.append(finding(segment_id, kind, where, region.peak_ratio, PEAK_FACTOR, "times the aperiodic fit"))
