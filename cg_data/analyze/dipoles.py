@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 import numpy.typing as npt
+import scipy.signal
 
 from cg_data.analyze.background import Bools, Floats
 from cg_data.analyze.layout import NEIGHBOURS, in_page_order, names_of
@@ -57,6 +58,7 @@ PEAK_WITHIN_S: dict[Waveform, float] = {
 }
 """The sharp part's peak lies this soon after the onset (IFCN glossary: a spike lasts 20 to 70 ms, a sharp wave 70 to 200 ms), before the
 slow wave of a complex."""
+FIRST_SHARE = 0.6
 FIELD_SHARE = 0.5
 """The field are the electrodes above half of the maximum."""
 DERIVATION_SHARE = 0.2
@@ -140,18 +142,24 @@ def _dipole(segment_id: str, members: list[Event], eeg_uv: Floats, mask: Bools) 
 
 
 def _map(eeg_uv: Floats, members: list[Event], mask: Bools, onset_s: float, until_s: float) -> _Map:
-    """The map at the time of the greatest deflection among the electrodes of the events; the maximum lies there or beside."""
+    """The map at the first great deflection of the electrodes of the events; the maximum lies there or beside."""
     rows = [CHANNEL_INDEX[name] for name in in_page_order({e.channel for e in members})]
     first = min(max(0, round(onset_s * SFREQ_HZ)), eeg_uv.shape[1] - 2)
     stop = min(max(round(until_s * SFREQ_HZ), first + 2), eeg_uv.shape[1])
     before = eeg_uv[:, max(0, first - round(_BASE_S * SFREQ_HZ)) : first + 1].mean(axis=1)
     course = eeg_uv[:, first:stop] - before[:, None]
-    at = int(np.abs(course[rows]).max(axis=0).argmax())
+    at = _first_peak(np.abs(course[rows]).max(axis=0))
     uv = np.where(mask, course[:, at], 0.0)
     near = mask & (NEIGHBOURS[rows].any(axis=0) | np.isin(np.arange(len(uv)), rows))
     own_sign = np.sign(uv[rows[int(np.abs(uv[rows]).argmax())]])
     maximum = int(np.where(near, uv * own_sign, -np.inf).argmax())
     return _Map(uv=uv, at_s=(first + at) / SFREQ_HZ, maximum=maximum)
+
+
+def _first_peak(height: Floats) -> int:
+    """The first summit that reaches `FIRST_SHARE` of the highest: the sharp part, not the slow wave after it."""
+    summits, _ = scipy.signal.find_peaks(np.pad(height, 1), height=FIRST_SHARE * float(height.max()))
+    return int(summits[0]) - 1 if len(summits) else int(height.argmax())
 
 
 def _second_pole(seen: _Map, field: Bools, mask: Bools) -> tuple[str, float]:
