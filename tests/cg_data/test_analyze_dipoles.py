@@ -97,9 +97,9 @@ def test_a_maximum_between_two_electrodes_reverses_over_the_isoelectric_derivati
 
 def test_a_rolandic_dipole_is_negative_centrotemporally_and_positive_frontally() -> None:
     place = at("C3") + at("T3")
-    place *= DEPTH / np.linalg.norm(place)
-    forward = np.array([0.3, 1.0, 0.2])  # the positive pole: the source lies in the wall of the central sulcus
-    found = dipole_of(sphere_map(place, forward - 0.8 * place / DEPTH))
+    radial = place / np.linalg.norm(place)
+    forward = np.array([0.0, 1.0, 0.0]) - radial[1] * radial  # the positive pole: the source lies in the wall of the central sulcus
+    found = dipole_of(sphere_map(DEPTH * radial, forward / np.linalg.norm(forward) - 0.6 * radial))
     assert found.polarity == Polarity.NEGATIVE
     assert found.side == Side.LEFT
     assert found.maximum in ("C3", "T3", "T5", "P3")
