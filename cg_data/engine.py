@@ -21,6 +21,7 @@ from cg_data.analyze.annotate import annotate, present_kinds
 from cg_data.corpora.source import Source
 from cg_data.edf.reader import EdfFile
 from cg_data.errors import EdfError, StorageError
+from cg_data.instruct.general import GeneralShard, plan_shards, read_items, write_shard
 from cg_data.instruct.samples import samples_of
 from cg_data.progress import Progress, silent
 from cg_data.recording import describe
@@ -35,7 +36,7 @@ from cg_data.records import (
     table_of,
 )
 from cg_data.segments import count_segments, segments_of
-from cg_data.settings import DataSettings, EngineSettings, InstructSettings
+from cg_data.settings import DataSettings, EngineSettings, GeneralSettings, InstructSettings
 from cg_data.shards import read_annotations, read_segments
 from cg_data.vocabulary import FindingKind, Split
 
@@ -151,6 +152,34 @@ def build_samples(
         counts.update({kind: n for kind, n in row["counts"].items() if n})
         progress(done, len(shards), f"{counts.total()} samples")
     return dict(sorted(counts.items()))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class GeneralSummary:
+    samples: int
+    refused: tuple[Quarantined, ...]
+
+
+def build_general(
+    settings: GeneralSettings, *, out_uri: str, refused_uri: str, engine: EngineSettings, progress: Progress = silent
+) -> GeneralSummary:
+    """Write the general samples of a list to `out_uri`, and what of it is refused to `refused_uri`, shard by shard under equal names."""
+    shards = list(plan_shards(read_items(settings.json_file), settings.items_per_shard))
+    names = {shard.name for shard in shards}
+    for stale in (uri for uri in storage.list_files(out_uri, ".parquet") if uri.rsplit("/", 1)[-1] not in names):
+        storage.delete(stale)  # of the list as it was before it was changed
+    work = partial(_write_general, out_uri=out_uri, refused_uri=refused_uri, settings=settings)
+    samples, refused = 0, []
+    for done, row in enumerate(_run([dataclasses.asdict(shard) for shard in shards], work, engine), 1):
+        samples += row["samples"]
+        refused += storage.read_table(storage.join(refused_uri, row["name"])).to_pylist()
+        progress(done, len(shards), f"{samples} samples")
+    return GeneralSummary(samples=samples, refused=tuple(Quarantined(**row) for row in refused))
+
+
+def _write_general(shard: dict[str, Any], out_uri: str, refused_uri: str, settings: GeneralSettings) -> dict[str, Any]:
+    write_shard(GeneralShard(**shard), out_uri=out_uri, refused_uri=refused_uri, settings=settings)
+    return {"name": shard["name"], "samples": storage.read_table(storage.join(out_uri, shard["name"]), ["sample_id"]).num_rows}
 
 
 def _run(items: list[Any], work: Any, engine: EngineSettings) -> Iterator[dict[str, Any]]:

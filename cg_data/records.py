@@ -187,8 +187,8 @@ class Sample:
     """One dialogue about one segment, its signal inline so that a training shard stands alone.
 
     A `general` sample is about no segment: `mask` is `(0,)` and `eeg_steps` `(0, 2000)`, and `picture` holds the bytes of a JPEG or PNG
-    file, or None where the dialogue is text alone. Multiple-choice samples carry `options` and `answer_index` (else empty and -1); `topic` names what is asked (a `FindingKind`,
-    "stage", "description" and so on), so that scores can be given by topic.
+    file, or None where the dialogue is text alone. Multiple-choice samples carry `options` and `answer_index` (else empty and -1);
+    `topic` names what is asked (a `FindingKind`, "stage", "description" and so on), so that scores can be given by topic.
     """
 
     sample_id: str

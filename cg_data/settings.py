@@ -59,6 +59,17 @@ class InstructSettings(Settings):
     conversations: int = Field(default=1, ge=0)
 
 
+class GeneralSettings(Settings):
+    """A LLaVA-style list of dialogues about pictures (`cg_data.instruct.general`)."""
+
+    json_file: str = Field(min_length=1, description="the list: path or URI of a JSON file")
+    images_folder: str = Field(min_length=1, description="folder that the items' image paths count from")
+    items_per_shard: int = Field(default=256, ge=1)
+    max_characters: int = Field(default=4000, ge=1, description="of all turns of an item; longer items are refused, never cut")
+    max_picture_bytes: int = Field(default=8 << 20, ge=1)
+    max_picture_pixels: int = Field(default=40_000_000, ge=1, description="larger pictures are refused before they are decoded")
+
+
 class DataSettings(Settings):
     subject_salt: str = Field(default="cerebragloss", min_length=1, description="salt of the pseudonym of every subject")
     validation_fraction: float = Field(default=0.1, ge=0, lt=1)
@@ -68,3 +79,4 @@ class DataSettings(Settings):
     engine: EngineSettings = EngineSettings()
     page: PageSettings = PageSettings()
     instruct: InstructSettings = InstructSettings()
+    general: GeneralSettings | None = None

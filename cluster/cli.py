@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import sqlite3
 import sys
 from functools import partial
@@ -131,6 +132,25 @@ def data_annotate(run: Run = None, preset: Preset = None, edf: Edf = None, sets:
 def data_instruct(run: Run = None, preset: Preset = None, edf: Edf = None, sets: Sets = None, verbose: Verbose = False) -> None:
     """Turn annotations into captions, questions and dialogues."""
     execute(["samples", "edf-samples"], run, preset, edf, sets, verbose)
+
+
+@data_app.command("general")
+def data_general(
+    run: Run = None,
+    preset: Preset = None,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="LLaVA-style list of dialogues (JSON); default: data.general.json_file.")
+    ] = None,
+    images: Annotated[
+        Path | None, typer.Option("--images", help="Folder that its image paths count from; default: data.general.images_folder.")
+    ] = None,
+    sets: Sets = None,
+    verbose: Verbose = False,
+) -> None:
+    """Turn a LLaVA-style list of pictures and dialogues into general samples; what is refused goes to quarantine.parquet."""
+    given = {"json_file": json_file, "images_folder": images}
+    named = [f"data.general.{name}={json.dumps(str(path.absolute()))}" for name, path in given.items() if path is not None]
+    execute(["general"], run, preset, None, [*(sets or []), *named], verbose)
 
 
 @train_app.command("detector")

@@ -7,7 +7,8 @@ from functools import partial
 from typing import Any
 
 from cg_data.corpora.folder import list_recordings
-from cg_data.errors import EdfError
+from cg_data.errors import ConfigError, EdfError
+from cg_data.instruct.general import GENERAL
 from cluster.config import RunConfig
 from cluster.pipeline import Step, Work, alone
 from cluster.runfolder import StepResult
@@ -57,6 +58,17 @@ def corpus_step() -> Step:
         owns=("corpus",),
         run=alone(_corpus),
         uses_ray=False,
+    )
+
+
+def general_step() -> Step:
+    return Step(
+        name=GENERAL,
+        title="General samples",
+        needs=(),
+        settings=lambda config: config.data.general and config.data.general.model_dump(),
+        owns=(f"samples/{GENERAL}", f"refused/{GENERAL}"),
+        run=alone(_general),
     )
 
 
@@ -128,3 +140,29 @@ def _samples(work: Work, corpus: str) -> StepResult:
     )
     figure = ", ".join(f"{n} {kind}" for kind, n in counts.items())
     return StepResult(counts={"samples": sum(counts.values())}, figure=figure, products={f"samples_{corpus}": place})
+
+
+def _general(work: Work) -> StepResult:
+    from cg_data.engine import build_general, write_quarantine
+
+    assert work.config.data.general is not None
+    place = f"samples/{GENERAL}"
+    made = build_general(
+        work.config.data.general,
+        out_uri=work.folder.at(place),
+        refused_uri=work.folder.at("refused", GENERAL),
+        engine=work.config.data.engine,
+        progress=work.progress,
+    )
+    write_quarantine(work.folder.at("quarantine.parquet"), GENERAL, made.refused)
+    reasons = ", ".join(f"{n} x {reason}" for reason, n in Counter(row.reason for row in made.refused).most_common())
+    if not made.samples:
+        raise ConfigError(
+            f"{work.config.data.general.json_file}: none of its {len(made.refused)} items can be used ({reasons}). "
+            f"Each item's reason is in {work.folder.at('quarantine.parquet')}."
+        )
+    return StepResult(
+        counts={"samples": made.samples, "quarantined": len(made.refused)},
+        figure=f"refused: {reasons}" if reasons else "none refused",
+        products={f"samples_{GENERAL}": place, "quarantine": "quarantine.parquet"},
+    )
