@@ -37,8 +37,10 @@ PICTURE_FORMATS = ("JPEG", "PNG")
 MAX_ASPECT_RATIO = 200
 """Longer pictures are refused by Qwen2.5-VL's image processor."""
 
+CONTROL_TOKEN = re.compile(r"<\|[^<>|]*\|>")
+"""What Qwen's tokenizer may take for a control token."""
+
 _MARK = "<image>"
-_CONTROL = re.compile(r"<\|[^<>|]*\|>")
 _ROLES = {"human": "user", "gpt": "assistant"}
 _UNREADABLE = (OSError, EOFError, ValueError, SyntaxError, TypeError, IndexError, struct.error, zlib.error)
 """What Pillow raises on damaged files."""
@@ -155,7 +157,9 @@ def _turns(conversations: Any, max_characters: int) -> list[Message]:
     text = "".join(turn.content for turn in turns)
     if len(text) > max_characters:
         raise _RefusedError("text.too_long", f"{len(text)} characters, more than data.general.max_characters = {max_characters}.")
-    if (held := _CONTROL.search(text)) is not None:
+    if any("\ud800" <= character <= "\udfff" for character in text):
+        raise _RefusedError("text.unicode", "the text holds half a character (a lone surrogate).")
+    if (held := CONTROL_TOKEN.search(text)) is not None:
         raise _RefusedError("text.control_token", f"the text holds {held[0]}, which may be a control token of the model.")
     return turns
 
@@ -168,7 +172,7 @@ def _picture(image: Any, marks: list[int], settings: GeneralSettings) -> bytes |
         if marks:
             raise _RefusedError("image.not_given", f"a turn holds {_MARK}, but the item names no picture.")
         return None
-    if not isinstance(image, str) or not image:
+    if not isinstance(image, str) or not image or not image.isprintable():
         raise _RefusedError("image.type", f"image must be a path inside the folder of pictures, not {_shown(image)}.")
     if marks != [0]:
         raise _RefusedError("image.not_marked", f"the first turn must hold {_MARK} where there is a picture, and no other turn may.")
@@ -197,7 +201,7 @@ def _inside(image: str, folder: str) -> str:
     windows = PureWindowsPath(image)
     if "://" in image or image.startswith("data:"):
         raise _RefusedError("image.url", f"{_shown(image)} is an address. Nothing is fetched: put the picture into the folder.")
-    if image.startswith(("/", "\\")) or windows.drive or ".." in (*PurePosixPath(image).parts, *windows.parts) or "\0" in image:
+    if image.startswith(("/", "\\")) or windows.drive or ".." in (*PurePosixPath(image).parts, *windows.parts):
         raise _RefusedError("image.outside", f"{_shown(image)} leads out of the folder of pictures.")
     uri = storage.join(folder, image)
     filesystem, path = storage.resolve(uri)
