@@ -46,8 +46,8 @@ def content_id(*parts: object) -> str:
 class Label:
     """A reference mark of a reader or of a corpus. `onset_s` counts from the start of the recording or of the segment that holds it.
 
-    `channel` is a 10-20 name, or "" for a mark of the whole page. `name` is a member of the enumeration that `kind` implies
-    (`Waveform`, `Stage`, `Eyes`, "seizure", or an artefact's `FindingKind`).
+    `channel` is an electrode ("Fp1"), a derivation ("Fp1-F7"), or "" for a mark of the whole page. `name` is one of
+    `vocabulary.LABEL_NAMES[kind]`. `reader` tells the readers of one recording apart ("1", "2"); "" where there is one.
     """
 
     kind: LabelKind
@@ -55,6 +55,7 @@ class Label:
     onset_s: float
     duration_s: float
     channel: str = ""
+    reader: str = ""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -294,6 +295,7 @@ _LABEL = pa.struct(
         "onset_s": pa.float64(),
         "duration_s": pa.float64(),
         "channel": pa.string(),
+        "reader": pa.string(),
     }
 )
 _EVENT_FIELDS = {

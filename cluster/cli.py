@@ -133,6 +133,26 @@ def data_instruct(run: Run = None, preset: Preset = None, edf: Edf = None, sets:
     execute(["samples", "edf-samples"], run, preset, edf, sets, verbose)
 
 
+@data_app.command("inspect")
+def data_inspect(
+    corpus: Annotated[
+        str, typer.Argument(help="tusz, tuab, tuev, tuar, tuep, tusl, hmc, dreams, sleep-edf, chb-mit, siena, bids or folder.")
+    ],
+    path: Annotated[str, typer.Argument(help="Folder that holds the corpus (a path, s3:// or gs://).")],
+    thorough: Annotated[bool, typer.Option("--thorough", help="Read every file whole, to find damage inside the signal too.")] = False,
+    preset: Preset = None,
+    sets: Sets = None,
+) -> None:
+    """Say what a corpus holds before any work: files, hours, signals, rates, labels, problems, and what would be refused."""
+    from cg_data.inspect import inspect
+    from cluster.inspect_view import corpus_of, show
+
+    config, display = resolve_config(read_preset(preset or "tiny"), list(sets or [])), Display()
+    with display.step("Inspecting") as progress:
+        found = inspect(corpus_of(corpus), path, settings=config.data, thorough=thorough, progress=progress)
+    show(found, display.console)
+
+
 @train_app.command("detector")
 def train_detector(run: Run = None, preset: Preset = None, sets: Sets = None, verbose: Verbose = False) -> None:
     """Train the waveform detector on the training subjects' reference marks."""

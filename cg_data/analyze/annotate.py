@@ -23,6 +23,7 @@ from cg_data.analyze.dipoles import dipoles_of
 from cg_data.analyze.layout import REGION_INDEX, in_page_order
 from cg_data.analyze.posterior import page_reactivity, posterior_rhythm
 from cg_data.analyze.slowing import slowing_finding
+from cg_data.corpora.channels import electrodes_in
 from cg_data.records import Annotation, Event, Finding, Label, PosteriorRhythm, RegionRhythm, RemovedEvent, Segment, content_id
 from cg_data.vocabulary import (
     CHANNEL_INDEX,
@@ -94,12 +95,13 @@ def _labelled_artefacts(segment: Segment) -> list[Finding]:
             segment.segment_id, FindingKind(label.name), _channels(label), 1.0, 0.0, "reference label", (label.onset_s, label.duration_s)
         )
         for label in segment.labels
-        if label.kind == LabelKind.ARTEFACT
+        if label.kind == LabelKind.ARTEFACT and _channels(label)
     ]
 
 
 def _channels(label: Label) -> tuple[str, ...]:
-    return (label.channel,) if label.channel else CHANNELS
+    """The page's electrodes that a label is about; a mark on a derivation is about both of its electrodes."""
+    return electrodes_in(label.channel) if label.channel else CHANNELS
 
 
 def _assemble(
@@ -221,10 +223,10 @@ def event_findings(segment_id: str, events: Iterable[Event]) -> list[Finding]:
 
 
 def covering_name(labels: Iterable[Label], kind: LabelKind) -> str | None:
-    """The name of `kind` that covers more than half of the page, or None."""
+    """The name of `kind` that covers more than half of the page, or None; marks of single channels do not count."""
     covered_s: dict[str, float] = {}
     for label in labels:
-        if label.kind == kind:
+        if label.kind == kind and not label.channel:
             covered_s[label.name] = covered_s.get(label.name, 0.0) + label.duration_s
     longest = max(covered_s, key=lambda name: covered_s[name], default=None)
     return longest if longest is not None and covered_s[longest] > SEGMENT_S / 2 else None
