@@ -25,6 +25,14 @@ class SignalFile(Protocol):
     def sha256(self) -> str: ...
 
     @property
+    def index(self) -> bytes:
+        """What this opening found out, for `cg_data.formats.open_file`: another process then opens the file without reading it whole.
+
+        It holds nothing that names a person.
+        """
+        ...
+
+    @property
     def labels(self) -> tuple[str, ...]: ...
 
     @property
@@ -49,7 +57,15 @@ class SignalFile(Protocol):
         """Refuse signals that cannot be turned into microvolts or that are no signal at all.
 
         Raises:
-            EdfError: ``signal.*`` or ``data.misaligned``.
+            EdfError: ``signal.*`` or ``data.*``.
+        """
+        ...
+
+    def read_digital(self, signals: Sequence[int], start_s: float, stop_s: float) -> npt.NDArray[np.int16]:
+        """As `read_uv`, in the steps of the file, int16.
+
+        Raises:
+            EdfError: ``format.no_steps`` where the format holds no int16, or as below.
         """
         ...
 
