@@ -248,8 +248,9 @@ class Message:
 class Sample:
     """One dialogue about one segment, its signal inline so that a training shard stands alone.
 
-    Multiple-choice samples carry `options` and `answer_index` (else empty and -1); `topic` names what is asked (a `FindingKind`,
-    "stage", "description" and so on), so that scores can be given by topic.
+    A `general` sample is about no segment: `mask` is `(0,)` and `eeg_steps` `(0, 2000)`, and `picture` holds the bytes of a JPEG or PNG
+    file, or None where the dialogue is text alone. Multiple-choice samples carry `options` and `answer_index` (else empty and -1);
+    `topic` names what is asked (a `FindingKind`, "stage", "description" and so on), so that scores can be given by topic.
     """
 
     sample_id: str
@@ -268,16 +269,22 @@ class Sample:
     detector_version: str
     mask: npt.NDArray[np.bool_]
     eeg_steps: npt.NDArray[np.int16]
+    picture: bytes | None = None
+
+    @property
+    def has_page(self) -> bool:
+        """True where the dialogue is about a page of EEG."""
+        return self.eeg_steps.size > 0
 
     @property
     def eeg_uv(self) -> npt.NDArray[np.float32]:
-        """The signal in microvolts, float32 `(19, 2000)`."""
+        """The signal in microvolts, float32 `(19, 2000)`, or `(0, 2000)` where there is no page."""
         return self.eeg_steps.astype(np.float32) * np.float32(UV_PER_STEP)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Quarantined:
-    """A file that was refused: `reason` is the stable name of the rule, `message` the sentence for a person."""
+    """A file, or an item of a list, that was refused: `reason` is the stable name of the rule, `message` the sentence for a person."""
 
     uri: str
     sha256: str
@@ -414,8 +421,10 @@ SAMPLE_SCHEMA = pa.schema(
         "source": pa.string(),
         "prompt_version": pa.string(),
         "detector_version": pa.string(),
-        "mask": _MASK,
-        "eeg_steps": _EEG,
+        # Lists of any length, for a general sample has no signal: Parquet cannot give back a missing list of fixed size.
+        "mask": pa.list_(pa.bool_()),
+        "eeg_steps": pa.list_(pa.int16()),
+        "picture": pa.binary(),
     }
 )
 QUARANTINE_SCHEMA = pa.schema({name: pa.string() for name in ("uri", "sha256", "corpus", "reason", "message")})
@@ -448,7 +457,7 @@ def _signal(row: dict[str, Any]) -> dict[str, Any]:
     return {
         "split": Split(row["split"]),
         "mask": np.asarray(row["mask"], dtype=np.bool_),
-        "eeg_steps": np.asarray(row["eeg_steps"], dtype=np.int16).reshape(N_CHANNELS, SEGMENT_SAMPLES),
+        "eeg_steps": np.asarray(row["eeg_steps"], dtype=np.int16).reshape(len(row["mask"]), SEGMENT_SAMPLES),
     }
 
 
@@ -506,7 +515,6 @@ def rows_of(table: pa.Table) -> list[dict[str, Any]]:
     eeg = table.column("eeg_steps").combine_chunks() if "eeg_steps" in table.column_names else None
     rows: list[dict[str, Any]] = table.drop_columns([] if eeg is None else ["eeg_steps"]).to_pylist()
     if eeg is not None:
-        flat = eeg.flatten().to_numpy(zero_copy_only=False).reshape(len(rows), -1)
-        for row, signal in zip(rows, flat, strict=True):
-            row["eeg_steps"] = signal
+        for row, signal in zip(rows, eeg, strict=True):
+            row["eeg_steps"] = signal.values.to_numpy()
     return rows
