@@ -150,7 +150,9 @@ def test_1992_digital_minimum_and_maximum_are_the_extreme_values_that_can_occur(
     steps = digital_signal(SPEC)
     most = int(np.abs(steps).max())
     assert opened(make(Spec(digital=(str(-most), str(most))))).flags == ()
-    rare = opened(make(Spec(digital=(str(-most), str(most - 1)))) if steps.max() == most else make(Spec(digital=(str(1 - most), str(most)))))
+    rare = opened(
+        make(Spec(digital=(str(-most), str(most - 1)))) if steps.max() == most else make(Spec(digital=(str(1 - most), str(most))))
+    )
     rare.check(range(19))
     assert rare.flags == ("data.beyond_digital_range",)
     common = opened(make(Spec(digital=("-100", "100"))))
@@ -338,7 +340,9 @@ def test_2_2_4_a_clock_that_drifts_is_flagged_and_never_more_than_a_tenth_of_a_s
     assert np.abs(np.array(stated) - starts).max() <= 0.1 + 1e-9
 
 
-@pytest.mark.parametrize("starts", [[0.0, 1.0, 2.0, 1.5, *range(4, 12)], [0.0, 1.0, 1.0, *range(3, 12)], [float(11 - k) for k in range(12)]])
+@pytest.mark.parametrize(
+    "starts", [[0.0, 1.0, 2.0, 1.5, *range(4, 12)], [0.0, 1.0, 1.0, *range(3, 12)], [float(11 - k) for k in range(12)]]
+)
 def test_2_2_4_records_that_go_back_in_time_or_repeat_it_are_refused(starts: list[float]) -> None:
     assert reason_of(make(Spec(plus="EDF+C", starts_s=starts))) == "records.not_increasing"
     assert reason_of(make(Spec(plus="EDF+D", starts_s=starts))) == "records.not_increasing"
