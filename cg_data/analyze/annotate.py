@@ -28,9 +28,12 @@ from cg_data.records import Annotation, Event, Finding, Label, PosteriorRhythm, 
 from cg_data.vocabulary import (
     CHANNEL_INDEX,
     CHANNELS,
+    EPILEPTIFORM,
     FAMILY_OF,
     FINDING_OF_WAVEFORM,
     SEGMENT_S,
+    SEGMENT_SAMPLES,
+    SFREQ_HZ,
     EventSource,
     Eyes,
     Family,
@@ -45,6 +48,8 @@ ANALYSER_VERSION = "analyser-2"
 """Goes up with any change of a threshold or rule in `cg_data.analyze`."""
 TRUTH_VERSION = "reference-labels"
 """`detector_version` of an annotation whose events are reference labels."""
+DISCHARGING_S = 3.0
+"""Where discharges take longer than this of a page, its slow waves are theirs and nothing is said of slowing."""
 _EYES = frozenset({FindingKind.BLINK, FindingKind.LATERAL_EYE_MOVEMENT})
 _SLEEP_WAVEFORMS = frozenset({Waveform.SLEEP_SPINDLE, Waveform.K_COMPLEX})
 
@@ -178,7 +183,7 @@ def _measure(segment: Segment, events: tuple[Event, ...], state: _State) -> _Mea
     if not state.asleep(events):
         reactivity = page_reactivity(eeg_uv, segment.labels, usable)
         posterior = posterior_rhythm(segment_id, spectrum, peak_to_peak, usable, awake=state.awake, reactivity=reactivity)
-        if not state.seizure:
+        if not state.seizure and _discharging_s(events) < DISCHARGING_S:
             steady = usable & ~disturbed & ~_moved_by_eyes(events, artefacts.findings)
             slowing = slowing_finding(segment_id, spectrum, steady, posterior, awake=state.awake)
     findings = [
@@ -195,6 +200,15 @@ def _disturbed(events: tuple[Event, ...], findings: Iterable[Finding]) -> Bools:
     names = {e.channel for e in events if FAMILY_OF[FINDING_OF_WAVEFORM[e.waveform]] == Family.ARTEFACT}
     names |= {name for f in findings if f.kind == FindingKind.MUSCLE for name in f.channels}
     return np.array([name in names for name in CHANNELS], dtype=np.bool_)
+
+
+def _discharging_s(events: tuple[Event, ...]) -> float:
+    """Seconds of the page that discharges take on any channel."""
+    taken = np.zeros(SEGMENT_SAMPLES, dtype=np.bool_)
+    for e in events:
+        if e.waveform in EPILEPTIFORM:
+            taken[int(e.onset_s * SFREQ_HZ) : int(np.ceil((e.onset_s + e.duration_s) * SFREQ_HZ))] = True
+    return float(taken.sum()) / SFREQ_HZ
 
 
 def _moved_by_eyes(events: tuple[Event, ...], findings: Iterable[Finding]) -> Bools:

@@ -37,6 +37,9 @@ MUSCLE_FACTOR = 3.0
 MUSCLE_RANGE_UV = (10.0, 30.0)
 """Muscle: RMS in `MUSCLE_HZ` above MUSCLE_FACTOR times the page's median (Brunner et al. 1996 take four times the local median power, that
 is twice the amplitude, on sleep EEG), but never for less than 10 uV and always for more than 30 uV."""
+MUSCLE_BLOCKS = 3
+"""Tenths of a second in which it must be as rough as `MUSCLE_EVEN` of the roughest: a spike or a pop is sharp in one or two."""
+MUSCLE_EVEN = 0.4
 LINE_MIN_HZ = 15.0
 LINE_FACTOR = 300.0
 """An electrical line: one half-hertz bin this many times the median of its surroundings (2.5 to 5 Hz away), on half of the channels.
@@ -90,15 +93,17 @@ def artefacts_of(
     flat_rows = np.array([_longest_s(row) >= FLAT_MIN_S for row in flat])
     unusable = ~mask | flat_rows | fault.any(axis=1)
     good = ~unusable
-    findings = [*flat_found, *pops, *_fault_findings(segment_id, windows, fault), *_clip_findings(segment_id, eeg_uv, mask)]
+    clips = _clip_findings(segment_id, eeg_uv, mask)
+    findings = [*flat_found, *pops, *_fault_findings(segment_id, windows, fault), *clips]
     line_hz = find_line_hz(spectrum, good)
     if line_hz is not None:
         findings.append(_line_finding(segment_id, spectrum, good, line_hz))
     else:
-        findings += _muscle_findings(segment_id, muscle, good)
+        findings += _muscle_findings(segment_id, windows, muscle, good)
         heart = ecg_finding(segment_id, eeg_uv, good)
         findings += [] if heart is None else [heart]
-    findings += drift_findings(segment_id, eeg_uv, good, deep_sleep=deep_sleep)
+    if not clips:  # an amplifier that comes back from beyond its range drifts on every channel
+        findings += drift_findings(segment_id, eeg_uv, good, deep_sleep=deep_sleep)
     findings += eye_findings(segment_id, eeg_uv, good)
     return Artefacts(findings=tuple(findings), unusable=unusable & mask, line_hz=line_hz)
 
@@ -211,17 +216,26 @@ def muscle_uv(windows: Floats) -> Floats:
     return rms
 
 
-def _muscle_findings(segment_id: str, rms: Floats, good: Bools) -> list[Finding]:
+def _muscle_findings(segment_id: str, windows: Floats, rms: Floats, good: Bools) -> list[Finding]:
     if not good.any():
         return []
     threshold = round(float(np.clip(MUSCLE_FACTOR * np.median(rms[good]), *MUSCLE_RANGE_UV)), 4)
     above = (rms >= threshold) & good[:, None]
+    above[above] = _lasting(windows[above])
     if not above.any():
         return []
     when = np.flatnonzero(above.any(axis=0))
     when_s = _seconds((int(when[0]), int(when[-1]) + 1))
     where = names_of(np.flatnonzero(above.any(axis=1)))
     return [finding(segment_id, FindingKind.MUSCLE, where, float(rms[above].max()), threshold, "uV RMS 20-70 Hz", when_s)]
+
+
+def _lasting(windows: Floats) -> Bools:
+    """Which of some windows `(n, 200)` are rough for more than the moment of one sharp transient."""
+    changes = np.diff(windows, axis=1, append=windows[:, -1:])
+    rough = np.sqrt((changes.reshape(len(windows), 10, SFREQ_HZ // 10) ** 2).mean(axis=2))
+    lasting: Bools = (rough >= MUSCLE_EVEN * rough.max(axis=1, keepdims=True)).sum(axis=1) >= MUSCLE_BLOCKS
+    return lasting
 
 
 def _line_ratio(spectrum: Spectrum) -> Floats:

@@ -63,5 +63,6 @@ def _steps(eeg_uv: npt.NDArray[np.float32], at: int, row: int) -> tuple[Floats, 
     near = eeg_uv[:, at - _BEFORE : at + POP_RISE + _LATE[1]]
     level, end = near - near[:, :_BEFORE].mean(axis=1, keepdims=True), _BEFORE + POP_RISE
     after = level[:, end : end + _AFTER].mean(axis=1).astype(np.float64)
-    soon, late = (float(level[row, end + first : end + stop].mean() / after[row]) for first, stop in (_HELD, _LATE))
+    height = after[row] or 1e-9
+    soon, late = (float(level[row, end + first : end + stop].mean()) / height for first, stop in (_HELD, _LATE))
     return after, soon, late
