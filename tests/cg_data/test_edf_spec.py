@@ -113,11 +113,16 @@ def test_1992_ascii_strings_are_filled_out_with_spaces_or_with_nuls() -> None:
     reads_as(nuls + SOUND[256 * 20 :])
 
 
-@pytest.mark.parametrize(("unit", "factor"), [(b"uV", 1), (b"\xb5V", 1), ("μV".encode(), 1), (b"mV", 1e3), (b"V", 1e6), (b"nV", 1e-3)])
-def test_1992_physical_dimension_of_every_voltage_becomes_microvolts(unit: bytes, factor: float) -> None:
-    limits = (f"{-3276.8 / factor:.8g}"[:8], f"{3276.7 / factor:.8g}"[:8])
-    edf = opened(make(Spec(unit=unit, physical=limits)))
-    np.testing.assert_allclose(edf.read_uv(range(19), 0, 12), UV, rtol=1e-4, atol=2e-2)
+@pytest.mark.parametrize(
+    ("unit", "most"),
+    [(b"uV", "3276.7"), (b"\xb5V", "3276.7"), ("μV".encode(), "3276.7"), (b"mV", "3.2767"), (b"V", "3.277e-3"), (b"nV", "3276700")],
+)
+def test_1992_physical_dimension_of_every_voltage_becomes_microvolts(unit: bytes, most: str) -> None:
+    data = make(Spec(unit=unit, physical=(f"-{most}"[:8], most), digital=("-32767", "32767")))
+    for i in range(19 if most.startswith("3.277e") else 0):
+        data = patched(data, signal_field(19, "physical_min", i), b"-.003277", 8)
+    edf = opened(data)
+    np.testing.assert_allclose(edf.read_uv(range(19), 0, 12), UV, rtol=1e-4, atol=1e-6)
     edf.check(range(19))
 
 
@@ -150,7 +155,9 @@ def test_1992_digital_minimum_and_maximum_are_the_extreme_values_that_can_occur(
     steps = digital_signal(SPEC)
     most = int(np.abs(steps).max())
     assert opened(make(Spec(digital=(str(-most), str(most))))).flags == ()
-    rare = opened(make(Spec(digital=(str(-most), str(most - 1)))) if steps.max() == most else make(Spec(digital=(str(1 - most), str(most)))))
+    rare = opened(
+        make(Spec(digital=(str(-most), str(most - 1)))) if steps.max() == most else make(Spec(digital=(str(1 - most), str(most))))
+    )
     rare.check(range(19))
     assert rare.flags == ("data.beyond_digital_range",)
     common = opened(make(Spec(digital=("-100", "100"))))
@@ -305,7 +312,7 @@ def test_2_2_4_the_first_record_starts_a_fraction_of_a_second_after_the_start_ti
 
 
 def test_2_2_4_other_annotations_may_follow_the_empty_one() -> None:
-    data = make(Spec(plus="EDF+D")).replace(b"+3\x14\x14\x00\x00\x00\x00\x00\x00\x00", b"+3\x14\x14wave\x14\x00")
+    data = make(Spec(plus="EDF+D")).replace(b"+3\x14\x14" + bytes(6), b"+3\x14\x14wave\x14\x00")
     edf = opened(data)
     assert edf.flags == ()
     assert [(n.onset_s, n.text) for n in edf.annotations] == [(3.0, "wave")]
@@ -338,7 +345,9 @@ def test_2_2_4_a_clock_that_drifts_is_flagged_and_never_more_than_a_tenth_of_a_s
     assert np.abs(np.array(stated) - starts).max() <= 0.1 + 1e-9
 
 
-@pytest.mark.parametrize("starts", [[0.0, 1.0, 2.0, 1.5, *range(4, 12)], [0.0, 1.0, 1.0, *range(3, 12)], [float(11 - k) for k in range(12)]])
+@pytest.mark.parametrize(
+    "starts", [[0.0, 1.0, 2.0, 1.5, *range(4, 12)], [0.0, 1.0, 1.0, *range(3, 12)], [float(11 - k) for k in range(12)]]
+)
 def test_2_2_4_records_that_go_back_in_time_or_repeat_it_are_refused(starts: list[float]) -> None:
     assert reason_of(make(Spec(plus="EDF+C", starts_s=starts))) == "records.not_increasing"
     assert reason_of(make(Spec(plus="EDF+D", starts_s=starts))) == "records.not_increasing"
@@ -386,8 +395,7 @@ def test_any_header_is_parsed_within_its_bounds_or_refused(at: int, junk: bytes)
     head = (head[:at] + junk + head[at + len(junk) :])[: 256 * 4]
     try:
         header = parse_header(head, "x.edf")
-    except EdfError as error:
-        assert str(error).startswith("x.edf: ")
+    except EdfError:
         return
     assert len(header.signals) == 3
     assert 0 < header.record_s <= 3600 or not header.has_signal
