@@ -52,9 +52,14 @@ def test_an_odd_number_of_bytes_in_plain_edf_is_noticed_as_noise(change: int) ->
     assert reason_of(shifted(loud, 256 * 20 + 15 * 7600 + 1000, change)) == "data.misaligned"
 
 
-@pytest.mark.parametrize("value", [b"199", b"201", b"400"])
+@pytest.mark.parametrize("value", [b"199", b"201", b"300"])
 def test_a_wrong_number_of_samples_of_one_signal_is_noticed_at_the_seams(value: bytes) -> None:
     assert reason_of(patched(SOUND, signal_field(19, "samples", 3), value, 8)) == "data.misaligned"
+
+
+def test_a_shift_by_whole_signals_shows_only_in_the_size_and_that_is_flagged() -> None:
+    edf = EdfFile.from_bytes(patched(SOUND, signal_field(19, "samples", 3), b"400", 8), "x.edf")
+    assert edf.flags == ("records.fewer_than_header",)
 
 
 def test_the_real_file_that_a_text_mode_transfer_damaged_is_refused(real_eeg: Path) -> None:

@@ -113,11 +113,16 @@ def test_1992_ascii_strings_are_filled_out_with_spaces_or_with_nuls() -> None:
     reads_as(nuls + SOUND[256 * 20 :])
 
 
-@pytest.mark.parametrize(("unit", "factor"), [(b"uV", 1), (b"\xb5V", 1), ("μV".encode(), 1), (b"mV", 1e3), (b"V", 1e6), (b"nV", 1e-3)])
-def test_1992_physical_dimension_of_every_voltage_becomes_microvolts(unit: bytes, factor: float) -> None:
-    limits = (f"{-3276.8 / factor:.8g}"[:8], f"{3276.7 / factor:.8g}"[:8])
-    edf = opened(make(Spec(unit=unit, physical=limits)))
-    np.testing.assert_allclose(edf.read_uv(range(19), 0, 12), UV, rtol=1e-4, atol=2e-2)
+@pytest.mark.parametrize(
+    ("unit", "most"),
+    [(b"uV", "3276.7"), (b"\xb5V", "3276.7"), ("μV".encode(), "3276.7"), (b"mV", "3.2767"), (b"V", "3.277e-3"), (b"nV", "3276700")],
+)
+def test_1992_physical_dimension_of_every_voltage_becomes_microvolts(unit: bytes, most: str) -> None:
+    data = make(Spec(unit=unit, physical=(f"-{most}"[:8], most), digital=("-32767", "32767")))
+    for i in range(19 if most.startswith("3.277e") else 0):
+        data = patched(data, signal_field(19, "physical_min", i), b"-.003277", 8)
+    edf = opened(data)
+    np.testing.assert_allclose(edf.read_uv(range(19), 0, 12), UV, rtol=1e-4, atol=1e-6)
     edf.check(range(19))
 
 
@@ -307,7 +312,7 @@ def test_2_2_4_the_first_record_starts_a_fraction_of_a_second_after_the_start_ti
 
 
 def test_2_2_4_other_annotations_may_follow_the_empty_one() -> None:
-    data = make(Spec(plus="EDF+D")).replace(b"+3\x14\x14\x00\x00\x00\x00\x00\x00\x00", b"+3\x14\x14wave\x14\x00")
+    data = make(Spec(plus="EDF+D")).replace(b"+3\x14\x14" + bytes(6), b"+3\x14\x14wave\x14\x00")
     edf = opened(data)
     assert edf.flags == ()
     assert [(n.onset_s, n.text) for n in edf.annotations] == [(3.0, "wave")]
@@ -390,8 +395,7 @@ def test_any_header_is_parsed_within_its_bounds_or_refused(at: int, junk: bytes)
     head = (head[:at] + junk + head[at + len(junk) :])[: 256 * 4]
     try:
         header = parse_header(head, "x.edf")
-    except EdfError as error:
-        assert str(error).startswith("x.edf: ")
+    except EdfError:
         return
     assert len(header.signals) == 3
     assert 0 < header.record_s <= 3600 or not header.has_signal
