@@ -24,9 +24,12 @@ from cg_data.vocabulary import (
     Eyes,
     FindingKind,
     LabelKind,
+    Orientation,
+    Polarity,
     Region,
     SampleKind,
     SampleSource,
+    Side,
     Split,
     Stage,
     Waveform,
@@ -154,8 +157,62 @@ class Finding:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class PosteriorRhythm:
+    """The posterior dominant rhythm of a page (IFCN glossary, Kane et al. 2017).
+
+    `frequency_hz` is that of the whole region, `peak_ratio` how far its peak stands above the aperiodic fit, `amplitude_uv` half of the
+    peak-to-peak amplitude. A side without a peak or without an electrode has None; `symmetric` says that both sides are within 1 Hz and is
+    None where one is unknown. `reactivity` is the ratio of posterior alpha power, eyes closed over eyes open, where the page holds both.
+    """
+
+    rhythm_id: str
+    channels: tuple[str, ...]
+    frequency_hz: float
+    peak_ratio: float
+    amplitude_uv: float
+    left_hz: float | None
+    right_hz: float | None
+    left_uv: float | None
+    right_uv: float | None
+    symmetric: bool | None
+    reactivity: float | None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Dipole:
+    """How one discharge (a group of epileptiform events) lies on the scalp at its peak, and the ids of the events that it rests on.
+
+    `maximum` is the electrode of the greatest voltage against the average reference, `polarity` and `amplitude_uv` (without sign, against
+    the baseline before the discharge) are those at the maximum; `field` are the electrodes of the same sign above half of it.
+    `longitudinal_reversal` and `transverse_reversal` name the electrode at which neighbouring derivations of a bipolar chain turn against
+    each other, "" where none does; `end_of_chain` says that the maximum ends its longitudinal chain, so that no reversal can be there.
+    A tangential dipole has its second pole, of the other sign, at `opposite` ("" for a radial one) with `opposite_uv` (without sign).
+    """
+
+    dipole_id: str
+    kind: FindingKind
+    onset_s: float
+    duration_s: float
+    peak_s: float
+    maximum: str
+    polarity: Polarity
+    amplitude_uv: float
+    field: tuple[str, ...]
+    side: Side
+    region: Region
+    longitudinal_reversal: str
+    transverse_reversal: str
+    end_of_chain: bool
+    orientation: Orientation
+    opposite: str
+    opposite_uv: float
+    event_ids: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Annotation:
-    """All that is known of a segment in structure: events kept and removed, background per region, findings, stage, eyes, seizure."""
+    """All that is known of a segment in structure: events kept and removed, background per region, the posterior dominant rhythm (None
+    where there is none), the dipoles of its discharges, findings, stage, eyes, seizure."""
 
     segment_id: str
     recording_id: str
@@ -166,6 +223,8 @@ class Annotation:
     events: tuple[Event, ...]
     removed: tuple[RemovedEvent, ...]
     background: tuple[RegionRhythm, ...]
+    posterior: PosteriorRhythm | None
+    dipoles: tuple[Dipole, ...]
     findings: tuple[Finding, ...]
     stage: Stage
     eyes: Eyes
@@ -262,6 +321,37 @@ _FINDING = pa.struct(
         "unit": pa.string(),
     }
 )
+_POSTERIOR = pa.struct(
+    {
+        "rhythm_id": pa.string(),
+        "channels": pa.list_(pa.string()),
+        **{name: pa.float64() for name in ("frequency_hz", "peak_ratio", "amplitude_uv", "left_hz", "right_hz", "left_uv", "right_uv")},
+        "symmetric": pa.bool_(),
+        "reactivity": pa.float64(),
+    }
+)
+_DIPOLE = pa.struct(
+    {
+        "dipole_id": pa.string(),
+        "kind": pa.string(),
+        "onset_s": pa.float64(),
+        "duration_s": pa.float64(),
+        "peak_s": pa.float64(),
+        "maximum": pa.string(),
+        "polarity": pa.string(),
+        "amplitude_uv": pa.float64(),
+        "field": pa.list_(pa.string()),
+        "side": pa.string(),
+        "region": pa.string(),
+        "longitudinal_reversal": pa.string(),
+        "transverse_reversal": pa.string(),
+        "end_of_chain": pa.bool_(),
+        "orientation": pa.string(),
+        "opposite": pa.string(),
+        "opposite_uv": pa.float64(),
+        "event_ids": pa.list_(pa.string()),
+    }
+)
 _MESSAGE = pa.struct({"role": pa.string(), "content": pa.string(), "evidence": pa.list_(pa.string())})
 _PROVENANCE = {
     "segment_id": pa.string(),
@@ -292,6 +382,8 @@ ANNOTATION_SCHEMA = pa.schema(
         "events": pa.list_(_EVENT),
         "removed": pa.list_(_REMOVED),
         "background": pa.list_(_RHYTHM),
+        "posterior": _POSTERIOR,
+        "dipoles": pa.list_(_DIPOLE),
         "findings": pa.list_(_FINDING),
         "stage": pa.string(),
         "eyes": pa.string(),
@@ -354,6 +446,21 @@ def segment_from_row(row: dict[str, Any]) -> Segment:
     return Segment(**{**row, **_signal(row), "flags": tuple(row["flags"]), "labels": _labels(row["labels"])})
 
 
+def _tuples(row: dict[str, Any], *names: str) -> dict[str, Any]:
+    return {**row, **{name: tuple(row[name]) for name in names}}
+
+
+def _dipole(row: dict[str, Any]) -> Dipole:
+    parsed = {
+        "kind": FindingKind(row["kind"]),
+        "polarity": Polarity(row["polarity"]),
+        "side": Side(row["side"]),
+        "region": Region(row["region"]),
+        "orientation": Orientation(row["orientation"]),
+    }
+    return Dipole(**{**_tuples(row, "field", "event_ids"), **parsed})
+
+
 def annotation_from_row(row: dict[str, Any]) -> Annotation:
     parsed = {
         "split": Split(row["split"]),
@@ -362,6 +469,8 @@ def annotation_from_row(row: dict[str, Any]) -> Annotation:
         "events": tuple(event_from_row(e) for e in row["events"]),
         "removed": tuple(RemovedEvent(event=event_from_row(r["event"]), rule=r["rule"]) for r in row["removed"]),
         "background": tuple(RegionRhythm(**{**r, "region": Region(r["region"]), "band": Band(r["band"])}) for r in row["background"]),
+        "posterior": None if row["posterior"] is None else PosteriorRhythm(**_tuples(row["posterior"], "channels")),
+        "dipoles": tuple(_dipole(d) for d in row["dipoles"]),
         "findings": tuple(Finding(**{**f, "kind": FindingKind(f["kind"]), "channels": tuple(f["channels"])}) for f in row["findings"]),
     }
     return Annotation(**{**row, **parsed})

@@ -57,7 +57,7 @@ class Family(StrEnum):
 
 
 class FindingKind(StrEnum):
-    """Seventeen kinds of finding in four families; `FAMILY_OF` gives the family."""
+    """Twenty-three kinds of finding in four families; `FAMILY_OF` gives the family."""
 
     ALPHA_RHYTHM = "alpha_rhythm"
     BETA_ACTIVITY = "beta_activity"
@@ -65,12 +65,18 @@ class FindingKind(StrEnum):
     DELTA_ACTIVITY = "delta_activity"
     ASYMMETRY = "asymmetry"
     LOW_VOLTAGE = "low_voltage"
+    SLOWING = "slowing"
     BLINK = "blink"
     LATERAL_EYE_MOVEMENT = "lateral_eye_movement"
     MUSCLE = "muscle"
     ELECTRODE_FAULT = "electrode_fault"
     FLAT_CHANNEL = "flat_channel"
     MAINS = "mains"
+    RESPIRATION = "respiration"
+    ECG = "ecg"
+    SWEAT = "sweat"
+    ELECTRODE_POP = "electrode_pop"
+    CLIPPING = "clipping"
     SLEEP_SPINDLE = "sleep_spindle"
     K_COMPLEX = "k_complex"
     SPIKE = "spike"
@@ -80,11 +86,12 @@ class FindingKind(StrEnum):
 
 _BACKGROUND = (
     FindingKind.ALPHA_RHYTHM, FindingKind.BETA_ACTIVITY, FindingKind.THETA_ACTIVITY, FindingKind.DELTA_ACTIVITY,
-    FindingKind.ASYMMETRY, FindingKind.LOW_VOLTAGE,
+    FindingKind.ASYMMETRY, FindingKind.LOW_VOLTAGE, FindingKind.SLOWING,
 )  # fmt: skip
 _ARTEFACT = (
     FindingKind.BLINK, FindingKind.LATERAL_EYE_MOVEMENT, FindingKind.MUSCLE, FindingKind.ELECTRODE_FAULT,
-    FindingKind.FLAT_CHANNEL, FindingKind.MAINS,
+    FindingKind.FLAT_CHANNEL, FindingKind.MAINS, FindingKind.RESPIRATION, FindingKind.ECG, FindingKind.SWEAT,
+    FindingKind.ELECTRODE_POP, FindingKind.CLIPPING,
 )  # fmt: skip
 _SLEEP = (FindingKind.SLEEP_SPINDLE, FindingKind.K_COMPLEX)
 _EPILEPTIFORM = (FindingKind.SPIKE, FindingKind.SHARP_WAVE, FindingKind.SPIKE_AND_SLOW_WAVE)
@@ -138,6 +145,28 @@ REGION_CHANNELS: dict[Region, tuple[str, ...]] = {
 }
 LEFT_CHANNELS: frozenset[str] = frozenset({"Fp1", "F7", "F3", "T3", "C3", "T5", "P3", "O1"})
 RIGHT_CHANNELS: frozenset[str] = frozenset({"Fp2", "F8", "F4", "T4", "C4", "T6", "P4", "O2"})
+
+
+class Side(StrEnum):
+    LEFT = "left"
+    RIGHT = "right"
+    MIDLINE = "midline"
+    BILATERAL = "bilateral"
+    GENERALISED = "generalised"
+
+
+class Polarity(StrEnum):
+    """Sign of a discharge at the scalp, at its maximum."""
+
+    NEGATIVE = "negative"
+    POSITIVE = "positive"
+
+
+class Orientation(StrEnum):
+    """Of a dipole beneath the scalp: a radial one shows one pole, a tangential one two poles beside each other."""
+
+    RADIAL = "radial"
+    TANGENTIAL = "tangential"
 
 
 class Stage(StrEnum):

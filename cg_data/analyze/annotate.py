@@ -114,6 +114,8 @@ def _assemble(
         events=events,
         removed=removed,
         background=background,
+        posterior=None,
+        dipoles=(),
         findings=tuple(sorted(findings, key=lambda f: (order[f.kind], f.onset_s, f.finding_id))),
         stage=Stage(covering_name(segment.labels, LabelKind.STAGE) or Stage.UNKNOWN),
         eyes=Eyes(covering_name(segment.labels, LabelKind.EYES) or Eyes.UNKNOWN),
