@@ -238,7 +238,6 @@ class ArtefactCode(StrEnum):
     CHEWING = "chew"
     SHIVERING = "shiv"
     ELECTRODE = "elec"
-    ELECTRODE_POP = "elpp"
     ELECTROSTATIC = "elst"
     CALIBRATION = "calb"
     EYE_MOVEMENT_CHEWING = "eyem_chew"

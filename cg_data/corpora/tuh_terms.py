@@ -13,6 +13,7 @@ _SAME_THING: dict[str, tuple[LabelKind, str]] = {
     "seiz": (LabelKind.SEIZURE, SeizureType.SEIZURE),
     "musc": (LabelKind.ARTEFACT, FindingKind.MUSCLE),
     "eybl": (LabelKind.ARTEFACT, FindingKind.BLINK),
+    "elpp": (LabelKind.ARTEFACT, FindingKind.ELECTRODE_POP),
 }
 _OWN_CODES: dict[str, tuple[LabelKind, str]] = {
     code.value: (kind, code.value)

@@ -89,6 +89,7 @@ def test_damaged_tables_are_counted(tmp_path: Path) -> None:
         ("Spike and slow wave", ["spike_or_sharp_and_slow_wave"]),
         ("Eyes closed", ["closed"]),
         ("Data-feature, sc:Eye-blink-artifact, sc:Seizure-PNES", ["blink", "nesz"]),
+        ("Lateralized-periodic-discharges, ECG-artifact", ["pled", "ecg"]),
         ("the spike of Mr Doe", []),
         ("szymanski", []),
         ("", []),
