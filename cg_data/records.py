@@ -24,6 +24,7 @@ from cg_data.vocabulary import (
     Eyes,
     FindingKind,
     LabelKind,
+    Montage,
     Orientation,
     Polarity,
     Region,
@@ -62,7 +63,10 @@ class Label:
 class Recording:
     """One EDF file of one corpus, as the reader found it. `runs_s` are its contiguous stretches, (start, stop) in seconds.
 
-    `uri` stays in the driver and in the quarantine list: file names may carry identity, so no shard holds them.
+    `uri` stays in the driver and in the quarantine list: file names may carry identity, so no shard holds them. `signals` are the
+    indices of the file's signals that are read, all at `sfreq_hz`; `channels` says in our spelling what each of them is: an electrode
+    ("Fp1"), a difference ("Fp1-F7") or an ear ("A1"). `electrodes` are those of the nineteen that follow from them, in page order;
+    `montage` is that of the segments and `mains_hz` the centre of their notch, or None.
     """
 
     recording_id: str
@@ -74,16 +78,19 @@ class Recording:
     sfreq_hz: float
     duration_s: float
     runs_s: tuple[tuple[float, float], ...]
+    signals: tuple[int, ...]
     channels: tuple[str, ...]
+    electrodes: tuple[str, ...]
+    montage: Montage
+    mains_hz: float | None
     flags: tuple[str, ...]
     labels: tuple[Label, ...]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Segment:
-    """Ten seconds of nineteen channels. `eeg_steps` is int16 `(19, 2000)` at 0.1 uV per step; `mask` is True where the electrode exists.
-
-    Labels are clipped to the segment and count from its start.
+    """Ten seconds of nineteen channels. `eeg_steps` is int16 `(19, 2000)` at 0.1 uV per step; `mask` is True where the electrode exists;
+    the other rows are zero. Labels are clipped to the segment and count from its start.
     """
 
     segment_id: str

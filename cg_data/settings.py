@@ -6,6 +6,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from cg_data.vocabulary import N_CHANNELS, Montage
+
 
 class Settings(BaseModel):
     """Base of the configuration tree."""
@@ -99,6 +101,10 @@ class DataSettings(Settings):
     validation_fraction: float = Field(default=0.1, ge=0, lt=1)
     test_fraction: float = Field(default=0.2, ge=0, lt=1)
     mains_hz: Literal["auto", "50", "60", "none"] = "auto"
+    montage: Literal[Montage.AVERAGE, Montage.LINKED_EARS, Montage.RECORDED] = Field(
+        default=Montage.AVERAGE, description="what segments are stored against; from these all other montages are derived"
+    )
+    min_electrodes: int = Field(default=3, ge=2, le=N_CHANNELS, description="a recording with fewer of the nineteen is refused")
     synthetic: SyntheticSettings = SyntheticSettings()
     engine: EngineSettings = EngineSettings()
     page: PageSettings = PageSettings()

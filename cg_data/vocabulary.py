@@ -30,6 +30,19 @@ POSITIONS_XY: dict[str, tuple[float, float]] = {
 """Schematic positions on the unit disc seen from above: x to the right ear, y to the nose."""
 
 
+class Montage(StrEnum):
+    """What the potentials on a page are held against (`cg_data.montage`)."""
+
+    AVERAGE = "average"
+    LINKED_EARS = "linked_ears"
+    LONGITUDINAL_BIPOLAR = "longitudinal_bipolar"
+    TRANSVERSE_BIPOLAR = "transverse_bipolar"
+    TCP = "tcp"
+    LAPLACIAN = "laplacian"
+    CZ = "cz"
+    RECORDED = "recorded"
+
+
 class Waveform(StrEnum):
     """The nine classes of the detector (CerebraGloss, ICLR 2026), in the order of its class indices."""
 
