@@ -15,7 +15,6 @@ from cg_data.vocabulary import (
     LEFT_CHANNELS,
     REGION_CHANNELS,
     RIGHT_CHANNELS,
-    SEGMENT_S,
     Band,
     Eyes,
     FindingKind,
@@ -258,7 +257,9 @@ def _time(claim: Claim, facts: Facts) -> Ruling:
 
 def _duration(claim: Claim, facts: Facts) -> Ruling:
     groups = [g.duration_s for kind in claim.kinds for g in groups_of(facts, kind)]
-    events = [e.duration_s for kind in claim.kinds for g in groups_of(facts, kind) for e in facts.annotation.events if e.event_id in g.event_ids]
+    events = [
+        e.duration_s for kind in claim.kinds for g in groups_of(facts, kind) for e in facts.annotation.events if e.event_id in g.event_ids
+    ]
     return _ruled(_within(claim, groups + events, DURATION_TOLERANCE_S))
 
 

@@ -26,7 +26,9 @@ _PREPOSITION = re.compile(
     r"(?: (?:the|an?|about|approximately|around|roughly|some|channels?|electrodes?|leads?|its|their|up|to))*\s*[(~]?$"
 )
 _LEADING = re.compile(r"(?:,|;|\band|^)\s*(?:\w+\s*)?$")
-_VERB_END = re.compile(r"\b(?:is|are|was|were|seen|present|noted|observed|identified|recorded|evident|visible|detected)\b[^,]*?(?:,| and\b)")
+_VERB_END = re.compile(
+    r"\b(?:is|are|was|were|seen|present|noted|observed|identified|recorded|evident|visible|detected)\b[^,]*?(?:,| and\b)"
+)
 _FASTER = re.compile(r"\b(?:higher|greater|increased|larger)\b[^,;]*$")
 
 
@@ -227,9 +229,7 @@ def _claims(text: str, group: _Group) -> list[Claim]:
         places = tuple(channels for c in place for channels in c.places)
         if head.label == Aspect.FINDING:
             claims.append(
-                Claim(
-                    aspect=Aspect.FINDING, kinds=head.kinds, names=names, places=places, negated=group.negated, hedged=group.hedged
-                )
+                Claim(aspect=Aspect.FINDING, kinds=head.kinds, names=names, places=places, negated=group.negated, hedged=group.hedged)
             )
         elif head.label == SYMMETRY:
             claims.append(Claim(aspect=Aspect.FINDING, kinds=head.kinds, negated=not group.negated, hedged=group.hedged))

@@ -11,7 +11,11 @@ from cg_data.instruct import terms
 from cg_data.instruct.claims import Aspect
 from cg_data.vocabulary import FindingKind
 
-N = r"(?:\d+(?:\.\d+)?|\.\d+|" + "|".join(word for word in terms.NUMBER_WORDS if word not in ("single", "solitary", "isolated", "once", "twice")) + ")"
+N = (
+    r"(?:\d+(?:\.\d+)?|\.\d+|"
+    + "|".join(word for word in terms.NUMBER_WORDS if word not in ("single", "solitary", "isolated", "once", "twice"))
+    + ")"
+)
 _LIST = rf"{N}(?:\s*(?:,? and|,|&)\s*{N})*"
 _RANGE = rf"{N}\s*(?:-|to)\s*{N}"
 _S = r"\s*(?:s|secs?|seconds?)"
@@ -135,7 +139,10 @@ def _measures() -> Iterator[tuple[str, Maker]]:
     yield rf"(?:the )?{N}{_S} (?:page|epoch|segment|window|recording|record|of eeg|eeg|of the 10|excerpt|tracing)(?: 20)?", _named(IGNORED)
     yield rf"{N}{_S}", _named(IGNORED)
     yield r"10 ?-? ?(?:20|10) (?:system|electrodes?|montage|positions?)", _named(IGNORED)
-    for label, unit in ((Aspect.FREQUENCY, r"\s*(?:hz|hertz|cps|c/s|cycles? per second|per second|/ ?s(?:ec)?)"), (Aspect.AMPLITUDE, r"\s*uv")):
+    for label, unit in (
+        (Aspect.FREQUENCY, r"\s*(?:hz|hertz|cps|c/s|cycles? per second|per second|/ ?s(?:ec)?)"),
+        (Aspect.AMPLITUDE, r"\s*uv"),
+    ):
         yield rf"(?:{_RANGE}|between {N} and {N}){unit}", _measured(label, is_range=True)
         yield rf"{N}{unit}", _measured(label)
 

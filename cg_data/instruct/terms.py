@@ -36,7 +36,7 @@ FINDING_TERMS: tuple[tuple[tuple[FindingKind, ...], str], ...] = (
     ((K.ELECTRODE_FAULT,), r"(?:faulty|bad|poor) (?:electrode|contact)s?(?: contact)?|electrodes?(?: contact)? (?:artifacts?|faults?|noise|problems?)"),
     ((K.ELECTRODE_FAULT,), r"electrodes? (?:is |are |was |were )?(?:faulty|bad|poor)|faulty"),
     ((K.FLAT_CHANNEL,), r"flat(?: channels?| lines?| traces?)?|isoelectric(?: channels?)?|flatlin(?:e|es|ing)|disconnected"),
-    ((K.MAINS,), rf"(?:mains|power ?line|line|electrical|50 hz|60 hz)(?: frequency)? (?:artifacts?|interference|noise|hum)"),
+    ((K.MAINS,), r"(?:mains|power ?line|line|electrical|50 hz|60 hz)(?: frequency)? (?:artifacts?|interference|noise|hum)"),
     ((K.RESPIRATION,), rf"(?:respirat(?:ion|ory)|breathing)(?: movements?)?{_ARTIFACT}"),
     ((K.ECG,), rf"(?:ecg|ekg|electrocardiographic|electrocardiogram|cardiac|heartbeat|pulse){_ARTIFACT}"),
     ((K.SWEAT,), rf"(?:sweat(?:ing)?|perspiration|electrodermal){_ARTIFACT}"),
@@ -125,7 +125,10 @@ POLARITY_TERMS: tuple[tuple[str, str], ...] = (
 ORIENTATION_TERMS: tuple[tuple[str, str], ...] = (("radial", r"radial"), ("tangential", r"tangential"))
 REACTIVITY_TERMS: tuple[tuple[str, str], ...] = (
     ("no", r"(?:non ?|un|not )reactive|poor(?:ly)? reactiv(?:e|ity)|no reactivity"),
-    ("yes", r"(?:good |normal |preserved )?reactiv(?:e|ity)(?: to eye opening)?|(?:attenuates?|blocks?) (?:with|on|upon|to|by) eye opening"),
+    (
+        "yes",
+        r"(?:good |normal |preserved )?reactiv(?:e|ity)(?: to eye opening)?|(?:attenuates?|blocks?) (?:with|on|upon|to|by) eye opening",
+    ),
 )
 
 ALL_RECORDED = (
@@ -145,7 +148,10 @@ OTHER_TERMS: tuple[tuple[str, str], ...] = (
     ("posts", r"posts|positive occipital sharp transients"),
     ("variant", r"lambda waves?|mu rhythm|wickets?(?: spikes)?|hypnagogic \w+|rhythmic mid ?temporal theta|14 and 6|breach(?: rhythm)?"),
     ("photic", r"photic(?: (?:driving|stimulation|response))?|hyperventilation|activation procedures?"),
-    ("periodic", r"periodic(?: \w+)? ?(?:discharges?|patterns?)?|[lg]pds?|pleds?|triphasic(?: waves?)?|burst suppression|[fot]irda|[gl]rda"),
+    (
+        "periodic",
+        r"periodic(?: \w+)? ?(?:discharges?|patterns?)?|[lg]pds?|pleds?|triphasic(?: waves?)?|burst suppression|[fot]irda|[gl]rda",
+    ),
     ("filter", r"(?:high|low) pass|notch filter|sampling rate|sensitivity of"),
 )
 """What the annotation never tells: diagnoses, history, normality, patterns outside the vocabulary."""

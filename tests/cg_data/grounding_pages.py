@@ -189,7 +189,9 @@ def _focal() -> Facts:
 def _absence() -> Facts:
     onsets_s = [2.0 + i / 3 for i in range(12)]
     train = [_group("absence", (Waveform.SPIKE_AND_SLOW_WAVE, CHANNELS, "Fz", round(onset_s, 3), 0.3)) for onset_s in onsets_s]
-    facts = page_facts("absence", groups=tuple((g.waveform, g.channels, g.maximum, g.onset_s, g.duration_s) for g, _ in train), seizure=True)
+    facts = page_facts(
+        "absence", groups=tuple((g.waveform, g.channels, g.maximum, g.onset_s, g.duration_s) for g, _ in train), seizure=True
+    )
     joined = EventGroup(
         kind=FindingKind.SPIKE_AND_SLOW_WAVE,
         waveform=Waveform.SPIKE_AND_SLOW_WAVE,
