@@ -18,7 +18,6 @@ import ray.data
 
 from cg_data import storage
 from cg_data.analyze.annotate import annotate, present_kinds
-from cg_data.corpora.source import Source
 from cg_data.edf.reader import EdfFile
 from cg_data.errors import EdfError, StorageError
 from cg_data.instruct.samples import samples_of
@@ -173,7 +172,7 @@ def _look(uri: str, corpus: str, settings: DataSettings) -> dict[str, Any]:
     try:
         edf = EdfFile.open(uri)
         row["sha256"] = edf.sha256
-        recording = describe(edf, source=Source(uri=uri), corpus=corpus, settings=settings)
+        recording = describe(edf, uri=uri, corpus=corpus, settings=settings)
     except EdfError as error:
         return row | {"reason": error.reason, "message": str(error)}
     return row | {"recording_id": recording.recording_id, "subject": recording.subject, "segments": count_segments(recording)}
@@ -200,7 +199,7 @@ def _write_shard(plan: dict[str, Any], corpus: str, settings: DataSettings) -> d
     try:
         edf = EdfFile.open(plan["uri"])
         row["sha256"] = edf.sha256
-        recording = describe(edf, source=Source(uri=plan["uri"]), corpus=corpus, settings=settings)
+        recording = describe(edf, uri=plan["uri"], corpus=corpus, settings=settings)
         segments = list(segments_of(edf, recording, settings=settings, start=plan["start"], stop=plan["stop"]))
     except EdfError as error:
         return row | {"reason": error.reason, "message": str(error)}

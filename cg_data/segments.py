@@ -15,11 +15,11 @@ from collections.abc import Iterator
 import numpy as np
 import numpy.typing as npt
 
+from cg_data.edf.reader import EdfFile
 from cg_data.recording import channels_of
 from cg_data.records import Label, Recording, Segment, content_id
 from cg_data.settings import DataSettings
 from cg_data.signal import BLOCK_S, FILTER_VERSION, Float32, clean_blocks, find_mains_hz
-from cg_data.signal_file import SignalFile
 from cg_data.vocabulary import N_CHANNELS, SEGMENT_S, SEGMENT_SAMPLES, SFREQ_HZ, UV_PER_STEP
 
 MONTAGE = "average"
@@ -37,19 +37,19 @@ def count_segments(recording: Recording) -> int:
 
 
 def segments_of(
-    file: SignalFile, recording: Recording, *, settings: DataSettings, start: int = 0, stop: int | None = None
+    edf: EdfFile, recording: Recording, *, settings: DataSettings, start: int = 0, stop: int | None = None
 ) -> Iterator[Segment]:
     """Segments `start` to `stop` (all by default) of `recording`, in order of time; the same whatever part is asked for.
 
     Adds the flag ``clipped`` where a sample is beyond the range of int16 (3276.7 uV). One block of 60 s is in memory at a time.
     """
-    signals = channels_of(file)
-    mains_hz = _mains_hz(file, recording, signals, settings)
+    signals = channels_of(edf)
+    mains_hz = _mains_hz(edf, recording, signals, settings)
     first = 0
     for run_start_s, run_stop_s in recording.runs_s:
         count = _windows(run_start_s, run_stop_s)
         low, high = max(start - first, 0), count if stop is None else min(stop - first, count)
-        run = _Run(file=file, signals=signals, sfreq_hz=recording.sfreq_hz, start_s=run_start_s, stop_s=run_stop_s, mains_hz=mains_hz)
+        run = _Run(edf=edf, signals=signals, sfreq_hz=recording.sfreq_hz, start_s=run_start_s, stop_s=run_stop_s, mains_hz=mains_hz)
         for window, eeg_uv in run.windows(low, high):
             yield _segment(recording, run_start_s + window * SEGMENT_S, eeg_uv, mains_hz)
         first += count
@@ -59,7 +59,7 @@ def segments_of(
 class _Run:
     """One contiguous stretch of the nineteen signals."""
 
-    file: SignalFile
+    edf: EdfFile
     signals: tuple[int, ...]
     sfreq_hz: float
     start_s: float
@@ -67,7 +67,7 @@ class _Run:
     mains_hz: float | None
 
     def read(self, start: int, stop: int) -> Float32:
-        return self.file.read_uv(self.signals, self.start_s + start / self.sfreq_hz, self.start_s + stop / self.sfreq_hz)
+        return self.edf.read_uv(self.signals, self.start_s + start / self.sfreq_hz, self.start_s + stop / self.sfreq_hz)
 
     def windows(self, low: int, high: int) -> Iterator[tuple[int, Float32]]:
         """Windows `low` to `high` of the run, re-referenced, each float32 `(19, 2000)` in microvolts with its number."""
@@ -104,14 +104,14 @@ def _windows(start_s: float, stop_s: float) -> int:
     return int((stop_s - start_s) / SEGMENT_S + 1e-6)
 
 
-def _mains_hz(file: SignalFile, recording: Recording, signals: tuple[int, ...], settings: DataSettings) -> float | None:
+def _mains_hz(edf: EdfFile, recording: Recording, signals: tuple[int, ...], settings: DataSettings) -> float | None:
     """The notch: as configured, or found in windows spread evenly over the whole recording."""
     if settings.mains_hz != "auto":
         return None if settings.mains_hz == "none" else float(settings.mains_hz)
     starts_s = [a + i * SEGMENT_S for a, b in recording.runs_s for i in range(_windows(a, b))]
     chosen = sorted({round(i) for i in np.linspace(0, len(starts_s) - 1, _MAINS_PROBES)})
     # The last samples of a window are left out so that rounding never reaches past the end of a run.
-    probes = [file.read_uv(signals, starts_s[i], starts_s[i] + SEGMENT_S - 0.1) for i in chosen]
+    probes = [edf.read_uv(signals, starts_s[i], starts_s[i] + SEGMENT_S - 0.1) for i in chosen]
     shortest = min(probe.shape[1] for probe in probes)
     levelled = [probe[:, :shortest] - probe[:, :shortest].mean(axis=1, keepdims=True) for probe in probes]
     return find_mains_hz(np.concatenate(levelled, axis=1), recording.sfreq_hz)

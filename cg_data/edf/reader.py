@@ -15,7 +15,6 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import scipy.signal
 from pyarrow import fs
 
 from cg_data import storage
@@ -26,10 +25,6 @@ from cg_data.errors import EdfError, StorageError
 _LARGEST_HEADER_BYTES = 256 * 513
 _LINE_ENDS_LOOKED_AT = 1 << 24
 _LINE_ENDS_NEEDED = 16
-_PROBE_S = 4.0
-_PROBES = 16
-_UNIFORM_SPREAD = 0.2
-_WHITE_FLATNESS = 0.8
 
 __all__ = ["Annotation", "EdfFile"]
 
@@ -78,51 +73,9 @@ class EdfFile:
         return _checked(np.frombuffer(data, dtype=np.uint8), name)
 
     @property
-    def labels(self) -> tuple[str, ...]:
-        return self.header.labels
-
-    @property
-    def patient(self) -> str:
-        """The patient field as written: identity, which stays at the door."""
-        return self.header.patient
-
-    @property
     def runs_s(self) -> tuple[tuple[float, float], ...]:
         """Contiguous stretches, (start, stop) in seconds."""
         return tuple((start_s, start_s + count * self.header.record_s) for _, count, start_s in self.runs)
-
-    def sfreq_hz(self, signal: int) -> float:
-        """Sampling rate of a signal, in hertz."""
-        return self.header.sfreq_hz(signal)
-
-    def check(self, signals: Sequence[int]) -> None:
-        """Refuse signals that cannot be turned into microvolts or that are noise.
-
-        Raises:
-            EdfError: ``signal.*`` or ``data.misaligned``.
-        """
-        for i in signals:
-            calibration_uv(self.header.signals[i], self.name)
-        if self._is_noise(signals):
-            raise EdfError(
-                "data.misaligned", f"{self.name}: the samples are random noise over the whole digital range: bytes were lost or added."
-            )
-
-    def _is_noise(self, signals: Sequence[int]) -> bool:
-        """Whether some stretch looks as int16 does when read one byte off: white, and uniform over all 65536 steps.
-
-        A uniform distribution has a standard deviation of 0.29 of its width, white samples a spectral flatness near 1 (0.97 was seen in
-        real recordings shifted by a byte; 0.3 at most in sound ones, be they all mains).
-        """
-        header = self.header.signals
-        count = max(1, round(_PROBE_S / self.header.record_s))
-        for first in np.linspace(0, max(0, len(self.records) - count), _PROBES).astype(int):
-            records = self.records[first : first + count]
-            rows = [records[:, header[i].offset : header[i].offset + header[i].samples_per_record].reshape(-1) for i in signals]
-            digital = np.array(rows, dtype=np.float64)
-            if np.median(digital.std(axis=1)) > _UNIFORM_SPREAD * 65536 and np.median(_flatness(digital)) > _WHITE_FLATNESS:
-                return True
-        return False
 
     def read_uv(self, signals: Sequence[int], start_s: float, stop_s: float) -> npt.NDArray[np.float32]:
         """Signals of one rate from `start_s` to `stop_s` (rounded to samples), float32 `(signals, samples)` in microvolts.
@@ -153,13 +106,6 @@ class EdfFile:
             if 0 <= start <= stop <= count * per_record:
                 return first_record, start, stop
         raise ValueError(f"{start_s:g} s to {stop_s:g} s is not within one contiguous run of {self.name}")
-
-
-def _flatness(signals: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Spectral flatness (geometric over arithmetic mean of Welch's spectrum) of each row of `(signals, samples)`."""
-    power = scipy.signal.welch(signals, nperseg=64, axis=1)[1][:, 1:] + 1e-9
-    flatness: npt.NDArray[np.float64] = np.exp(np.log(power).mean(axis=1)) / power.mean(axis=1)
-    return flatness
 
 
 def _checked(data: npt.NDArray[np.uint8], name: str) -> EdfFile:

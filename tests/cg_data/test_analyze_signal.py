@@ -9,7 +9,6 @@ import pytest
 from cg_data.analyze.annotate import annotate, has_finding
 from cg_data.analyze.artefacts import artefacts_of
 from cg_data.analyze.background import LOW_VOLTAGE_UV, aperiodic_ratio, spectrum_of
-from cg_data.corpora.source import Source
 from cg_data.records import Annotation, Finding, Segment
 from cg_data.vocabulary import CHANNEL_INDEX, CHANNELS, SFREQ_HZ, UV_PER_STEP, Band, FindingKind, Region, Split
 
@@ -200,7 +199,7 @@ def test_a_real_alpha_rhythm_is_there_with_eyes_closed_and_blocked_with_eyes_ope
 
     settings, uri = DataSettings(), str(real_eeg / name)
     edf = EdfFile.open(uri)
-    recording = describe(edf, source=Source(uri=uri), corpus="edf", settings=settings)
+    recording = describe(edf, uri=uri, corpus="edf", settings=settings)
     pages = [annotate(s, (), detector_version="none") for s in segments_of(edf, recording, settings=settings)]
     with_alpha = sum(has_finding(page, FindingKind.ALPHA_RHYTHM) for page in pages)
     assert with_alpha == len(pages) if closed else with_alpha <= len(pages) / 3
