@@ -8,8 +8,9 @@ same files. Only manifest rows (a name, counts) travel to the driver.
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -18,9 +19,14 @@ import ray.data
 
 from cg_data import storage
 from cg_data.analyze.annotate import annotate, present_kinds
+from cg_data.corpora.source import Source
 from cg_data.edf.reader import EdfFile
 from cg_data.errors import EdfError, StorageError
+from cg_data.instruct.general import GeneralShard, plan_shards, read_items, write_shard
 from cg_data.instruct.samples import samples_of
+from cg_data.instruct.teacher import Taught, teach_shards
+from cg_data.instruct.teacher_samples import Taken, taught_samples
+from cg_data.instruct.teacher_store import TeacherStore
 from cg_data.progress import Progress, silent
 from cg_data.recording import describe
 from cg_data.records import (
@@ -30,11 +36,12 @@ from cg_data.records import (
     SEGMENT_SCHEMA,
     Annotation,
     Quarantined,
+    Sample,
     Segment,
     table_of,
 )
 from cg_data.segments import count_segments, segments_of
-from cg_data.settings import DataSettings, EngineSettings, InstructSettings
+from cg_data.settings import DataSettings, EngineSettings, GeneralSettings, InstructSettings, TeacherSettings
 from cg_data.shards import read_annotations, read_segments
 from cg_data.vocabulary import FindingKind, Split
 
@@ -126,30 +133,84 @@ def annotation_counts(uri: str) -> dict[str, int]:
     return dict(counts)
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class SamplesSummary:
+    """Samples of each kind; with a teacher what was asked of it, and what its answers came to (`cg_data.instruct.teacher_samples`)."""
+
+    kinds: dict[str, int]
+    taught: Taught | None
+    taken: dict[str, int]
+
+
 def build_samples(
     segments_uri: str,
     annotations_uri: str,
     *,
     out_uri: str,
     settings: InstructSettings,
+    teacher: TeacherSettings,
+    teacher_uri: str,
     engine: EngineSettings,
+    say: Callable[[str], None],
     progress: Progress = silent,
-) -> dict[str, int]:
-    """Write the dialogues of every annotated shard; returns the number of samples of each kind.
+) -> SamplesSummary:
+    """Write the dialogues of every annotated shard, by rule and, where `teacher` has an address, by a teacher whose answers stand.
 
-    Answers are balanced over the whole corpus: the prevalence of each finding among training segments is counted first.
+    Answers are balanced over the whole corpus: the prevalence of each finding among training segments is counted first. The teacher is
+    asked from this process, so that its key stays here and one bound holds for all; the tasks read its answers from `teacher_uri`.
     """
     shards = [shard.rsplit("/", 1)[-1] for shard in storage.list_files(annotations_uri, ".parquet")]
     names = [storage.join(annotations_uri, shard) for shard in shards]
+    store, taught = TeacherStore(uri=teacher_uri), None
+    if teacher.url:
+        pairs = [(storage.join(segments_uri, shard), storage.join(annotations_uri, shard)) for shard in shards]
+        taught = teach_shards(pairs, settings=teacher, store=store, say=say, progress=progress)
     share = _prevalence(list(_run(names, _count_present, engine)))
     work = partial(
-        _write_samples, segments_uri=segments_uri, annotations_uri=annotations_uri, out_uri=out_uri, settings=settings, share=share
+        _write_samples,
+        segments_uri=segments_uri,
+        annotations_uri=annotations_uri,
+        out_uri=out_uri,
+        settings=settings,
+        teacher=teacher,
+        store=store,
+        share=share,
     )
     counts: Counter[str] = Counter()
+    taken: Counter[str] = Counter()
     for done, row in enumerate(_run(shards, work, engine), 1):
         counts.update({kind: n for kind, n in row["counts"].items() if n})
+        taken.update(json.loads(row["taken"]))
         progress(done, len(shards), f"{counts.total()} samples")
-    return dict(sorted(counts.items()))
+    return SamplesSummary(kinds=dict(sorted(counts.items())), taught=taught, taken=dict(sorted(taken.items())))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class GeneralSummary:
+    samples: int
+    refused: tuple[Quarantined, ...]
+
+
+def build_general(
+    settings: GeneralSettings, *, out_uri: str, refused_uri: str, engine: EngineSettings, progress: Progress = silent
+) -> GeneralSummary:
+    """Write the general samples of a list to `out_uri`, and what of it is refused to `refused_uri`, shard by shard under equal names."""
+    shards = list(plan_shards(read_items(settings.json_file), settings.items_per_shard))
+    names = {shard.name for shard in shards}
+    for stale in (uri for uri in storage.list_files(out_uri, ".parquet") if uri.rsplit("/", 1)[-1] not in names):
+        storage.delete(stale)  # of the list as it was before it was changed
+    work = partial(_write_general, out_uri=out_uri, refused_uri=refused_uri, settings=settings)
+    samples, refused = 0, []
+    for done, row in enumerate(_run([dataclasses.asdict(shard) for shard in shards], work, engine), 1):
+        samples += row["samples"]
+        refused += storage.read_table(storage.join(refused_uri, row["name"])).to_pylist()
+        progress(done, len(shards), f"{samples} samples")
+    return GeneralSummary(samples=samples, refused=tuple(Quarantined(**row) for row in refused))
+
+
+def _write_general(shard: dict[str, Any], out_uri: str, refused_uri: str, settings: GeneralSettings) -> dict[str, Any]:
+    write_shard(GeneralShard(**shard), out_uri=out_uri, refused_uri=refused_uri, settings=settings)
+    return {"name": shard["name"], "samples": storage.read_table(storage.join(out_uri, shard["name"]), ["sample_id"]).num_rows}
 
 
 def _run(items: list[Any], work: Any, engine: EngineSettings) -> Iterator[dict[str, Any]]:
@@ -172,7 +233,7 @@ def _look(uri: str, corpus: str, settings: DataSettings) -> dict[str, Any]:
     try:
         edf = EdfFile.open(uri)
         row["sha256"] = edf.sha256
-        recording = describe(edf, uri=uri, corpus=corpus, settings=settings)
+        recording = describe(edf, source=Source(uri=uri), corpus=corpus, settings=settings)
     except EdfError as error:
         return row | {"reason": error.reason, "message": str(error)}
     return row | {"recording_id": recording.recording_id, "subject": recording.subject, "segments": count_segments(recording)}
@@ -199,7 +260,7 @@ def _write_shard(plan: dict[str, Any], corpus: str, settings: DataSettings) -> d
     try:
         edf = EdfFile.open(plan["uri"])
         row["sha256"] = edf.sha256
-        recording = describe(edf, uri=plan["uri"], corpus=corpus, settings=settings)
+        recording = describe(edf, source=Source(uri=plan["uri"]), corpus=corpus, settings=settings)
         segments = list(segments_of(edf, recording, settings=settings, start=plan["start"], stop=plan["stop"]))
     except EdfError as error:
         return row | {"reason": error.reason, "message": str(error)}
@@ -261,11 +322,25 @@ def _prevalence(rows: list[dict[str, Any]]) -> dict[FindingKind, float]:
 
 
 def _write_samples(
-    shard: str, segments_uri: str, annotations_uri: str, out_uri: str, settings: InstructSettings, share: dict[FindingKind, float]
+    shard: str,
+    segments_uri: str,
+    annotations_uri: str,
+    out_uri: str,
+    settings: InstructSettings,
+    teacher: TeacherSettings,
+    store: TeacherStore,
+    share: dict[FindingKind, float],
 ) -> dict[str, Any]:
+    """What the teacher said of a page takes the place of what the rules say of it in the same kind."""
     segments = read_segments(storage.join(segments_uri, shard))
     annotations = read_annotations(storage.join(annotations_uri, shard))
-    pairs = zip(segments, annotations, strict=True)
-    samples = [sample for s, a in pairs for sample in samples_of(s, a, settings=settings, prevalence=share)]
+    samples: list[Sample] = []
+    taken: Counter[str] = Counter()
+    for segment, annotation in zip(segments, annotations, strict=True):
+        by_rule = samples_of(segment, annotation, settings=settings, prevalence=share)
+        taught = taught_samples(segment, annotation, settings=teacher, store=store) if teacher.url else Taken()
+        kinds = {sample.kind for sample in taught.samples}
+        samples += [*(sample for sample in by_rule if sample.kind not in kinds), *taught.samples]
+        taken.update(taught.counts)
     storage.write_table(storage.join(out_uri, shard), table_of(samples, SAMPLE_SCHEMA))
-    return {"counts": dict(Counter(sample.kind.value for sample in samples))}
+    return {"counts": dict(Counter(sample.kind.value for sample in samples)), "taken": json.dumps(taken)}

@@ -30,6 +30,19 @@ POSITIONS_XY: dict[str, tuple[float, float]] = {
 """Schematic positions on the unit disc seen from above: x to the right ear, y to the nose."""
 
 
+class Montage(StrEnum):
+    """What the potentials on a page are held against (`cg_data.montage`)."""
+
+    AVERAGE = "average"
+    LINKED_EARS = "linked_ears"
+    LONGITUDINAL_BIPOLAR = "longitudinal_bipolar"
+    TRANSVERSE_BIPOLAR = "transverse_bipolar"
+    TCP = "tcp"
+    LAPLACIAN = "laplacian"
+    CZ = "cz"
+    RECORDED = "recorded"
+
+
 class Waveform(StrEnum):
     """The nine classes of the detector (CerebraGloss, ICLR 2026), in the order of its class indices."""
 
@@ -57,7 +70,7 @@ class Family(StrEnum):
 
 
 class FindingKind(StrEnum):
-    """Seventeen kinds of finding in four families; `FAMILY_OF` gives the family."""
+    """Twenty-three kinds of finding in four families; `FAMILY_OF` gives the family."""
 
     ALPHA_RHYTHM = "alpha_rhythm"
     BETA_ACTIVITY = "beta_activity"
@@ -65,12 +78,18 @@ class FindingKind(StrEnum):
     DELTA_ACTIVITY = "delta_activity"
     ASYMMETRY = "asymmetry"
     LOW_VOLTAGE = "low_voltage"
+    SLOWING = "slowing"
     BLINK = "blink"
     LATERAL_EYE_MOVEMENT = "lateral_eye_movement"
     MUSCLE = "muscle"
     ELECTRODE_FAULT = "electrode_fault"
     FLAT_CHANNEL = "flat_channel"
     MAINS = "mains"
+    RESPIRATION = "respiration"
+    ECG = "ecg"
+    SWEAT = "sweat"
+    ELECTRODE_POP = "electrode_pop"
+    CLIPPING = "clipping"
     SLEEP_SPINDLE = "sleep_spindle"
     K_COMPLEX = "k_complex"
     SPIKE = "spike"
@@ -80,11 +99,12 @@ class FindingKind(StrEnum):
 
 _BACKGROUND = (
     FindingKind.ALPHA_RHYTHM, FindingKind.BETA_ACTIVITY, FindingKind.THETA_ACTIVITY, FindingKind.DELTA_ACTIVITY,
-    FindingKind.ASYMMETRY, FindingKind.LOW_VOLTAGE,
+    FindingKind.ASYMMETRY, FindingKind.LOW_VOLTAGE, FindingKind.SLOWING,
 )  # fmt: skip
 _ARTEFACT = (
     FindingKind.BLINK, FindingKind.LATERAL_EYE_MOVEMENT, FindingKind.MUSCLE, FindingKind.ELECTRODE_FAULT,
-    FindingKind.FLAT_CHANNEL, FindingKind.MAINS,
+    FindingKind.FLAT_CHANNEL, FindingKind.MAINS, FindingKind.RESPIRATION, FindingKind.ECG, FindingKind.SWEAT,
+    FindingKind.ELECTRODE_POP, FindingKind.CLIPPING,
 )  # fmt: skip
 _SLEEP = (FindingKind.SLEEP_SPINDLE, FindingKind.K_COMPLEX)
 _EPILEPTIFORM = (FindingKind.SPIKE, FindingKind.SHARP_WAVE, FindingKind.SPIKE_AND_SLOW_WAVE)
@@ -140,6 +160,28 @@ LEFT_CHANNELS: frozenset[str] = frozenset({"Fp1", "F7", "F3", "T3", "C3", "T5", 
 RIGHT_CHANNELS: frozenset[str] = frozenset({"Fp2", "F8", "F4", "T4", "C4", "T6", "P4", "O2"})
 
 
+class Side(StrEnum):
+    LEFT = "left"
+    RIGHT = "right"
+    MIDLINE = "midline"
+    BILATERAL = "bilateral"
+    GENERALISED = "generalised"
+
+
+class Polarity(StrEnum):
+    """Sign of a discharge at the scalp, at its maximum."""
+
+    NEGATIVE = "negative"
+    POSITIVE = "positive"
+
+
+class Orientation(StrEnum):
+    """Of a dipole beneath the scalp: a radial one shows one pole, a tangential one two poles beside each other."""
+
+    RADIAL = "radial"
+    TANGENTIAL = "tangential"
+
+
 class Stage(StrEnum):
     """Sleep stages (AASM); wake is split by the eyes, for that is what a page of routine EEG shows."""
 
@@ -158,13 +200,116 @@ class Eyes(StrEnum):
 
 
 class LabelKind(StrEnum):
-    """What a reference label of a recording marks."""
+    """What a reference label of a recording marks; `LABEL_NAMES` gives the names that each kind can have."""
 
     WAVEFORM = "waveform"
     STAGE = "stage"
     EYES = "eyes"
     SEIZURE = "seizure"
     ARTEFACT = "artefact"
+    ARTEFACT_CODE = "artefact_code"
+    PATTERN = "pattern"
+    BACKGROUND = "background"
+    CLINICAL = "clinical"
+
+
+class SeizureType(StrEnum):
+    """Seizures: untyped, by the codes of the TUH corpora, and by the ILAE 2017 classes as SzCORE spells them (Dan et al. 2024)."""
+
+    SEIZURE = "seizure"
+    FOCAL_NON_SPECIFIC = "fnsz"
+    GENERALISED_NON_SPECIFIC = "gnsz"
+    SIMPLE_PARTIAL = "spsz"
+    COMPLEX_PARTIAL = "cpsz"
+    ABSENCE = "absz"
+    TONIC = "tnsz"
+    CLONIC = "cnsz"
+    TONIC_CLONIC = "tcsz"
+    ATONIC = "atsz"
+    MYOCLONIC = "mysz"
+    FOCAL = "sz_foc"
+    FOCAL_AWARE = "sz_foc_a"
+    FOCAL_IMPAIRED_AWARENESS = "sz_foc_ia"
+    FOCAL_UNKNOWN_AWARENESS = "sz_foc_ua"
+    FOCAL_TO_BILATERAL_TONIC_CLONIC = "sz_foc_f2b"
+    GENERALISED = "sz_gen"
+    GENERALISED_MOTOR = "sz_gen_m"
+    GENERALISED_NON_MOTOR = "sz_gen_nm"
+    UNKNOWN_ONSET = "sz_uo"
+    UNKNOWN_ONSET_MOTOR = "sz_uo_m"
+    UNKNOWN_ONSET_NON_MOTOR = "sz_uo_nm"
+
+
+class ArtefactCode(StrEnum):
+    """Artefacts that a corpus marks more coarsely or otherwise than `FindingKind` does, under the corpus's own code.
+
+    Two codes joined are both there at once (TUH corpora); ``bad`` is a channel that BIDS calls bad; ``impd`` an impedance check.
+    """
+
+    ARTEFACT = "artf"
+    EYE_MOVEMENT = "eyem"
+    CHEWING = "chew"
+    SHIVERING = "shiv"
+    ELECTRODE = "elec"
+    ELECTROSTATIC = "elst"
+    CALIBRATION = "calb"
+    EYE_MOVEMENT_CHEWING = "eyem_chew"
+    EYE_MOVEMENT_SHIVERING = "eyem_shiv"
+    EYE_MOVEMENT_MUSCLE = "eyem_musc"
+    EYE_MOVEMENT_ELECTRODE = "eyem_elec"
+    CHEWING_SHIVERING = "chew_shiv"
+    CHEWING_MUSCLE = "chew_musc"
+    CHEWING_ELECTRODE = "chew_elec"
+    SHIVERING_MUSCLE = "shiv_musc"
+    SHIVERING_ELECTRODE = "shiv_elec"
+    MUSCLE_ELECTRODE = "musc_elec"
+    BAD_CHANNEL = "bad"
+    IMPEDANCE_CHECK = "impd"
+
+
+class Pattern(StrEnum):
+    """Patterns that a corpus marks and our waveforms lack.
+
+    ``spsw`` of the TUH corpora is a spike, a sharp wave or either with a slow wave, so none of our three classes. ``nesz`` looks like
+    a seizure to the eye and is none in the EEG.
+    """
+
+    SPIKE_OR_SHARP_WAVE = "spsw"
+    GENERALISED_PERIODIC_DISCHARGES = "gped"
+    LATERALISED_PERIODIC_DISCHARGES = "pled"
+    SLOWING = "slow"
+    TRIPHASIC = "trip"
+    HYPNAGOGIC_HYPERSYNCHRONY = "hphs"
+    INTERESTING = "intr"
+    NON_EPILEPTIC_SEIZURE = "nesz"
+
+
+class BackgroundCode(StrEnum):
+    """Time in which a reader marked nothing else."""
+
+    BACKGROUND = "bckg"
+
+
+class ClinicalClass(StrEnum):
+    """What a corpus says about a whole recording or its patient."""
+
+    NORMAL = "normal"
+    ABNORMAL = "abnormal"
+    EPILEPSY = "epilepsy"
+    NO_EPILEPSY = "no_epilepsy"
+
+
+LABEL_NAMES: dict[LabelKind, frozenset[str]] = {
+    LabelKind.WAVEFORM: frozenset(Waveform),
+    LabelKind.STAGE: frozenset(Stage) - {Stage.UNKNOWN},
+    LabelKind.EYES: frozenset(Eyes) - {Eyes.UNKNOWN},
+    LabelKind.SEIZURE: frozenset(SeizureType),
+    LabelKind.ARTEFACT: frozenset(kind for kind, family in FAMILY_OF.items() if family is Family.ARTEFACT),
+    LabelKind.ARTEFACT_CODE: frozenset(ArtefactCode),
+    LabelKind.PATTERN: frozenset(Pattern),
+    LabelKind.BACKGROUND: frozenset(BackgroundCode),
+    LabelKind.CLINICAL: frozenset(ClinicalClass),
+}
 
 
 class EventSource(StrEnum):

@@ -37,7 +37,7 @@ from cg_eval.settings import EvalSettings
 
 _GROUP = 8
 """Pages that an actor works on at a time. Fixed, for the cut into batches may move the last bit of a probability."""
-_SIGNAL = ["mask", "eeg_steps"]
+_SIGNAL = ["mask", "eeg_steps", "picture"]
 ITEM_SCHEMA = pa.schema([field for field in SAMPLE_SCHEMA if field.name not in _SIGNAL])
 """``bench/items.parquet``: samples without the signal, which the segment has."""
 EVENT_SCHEMA = pa.schema({"segment_id": pa.string(), "events": ANNOTATION_SCHEMA.field("events").type})

@@ -69,7 +69,7 @@ def draw_page(
 
     paper = render(eeg_uv, mask, page)
     height, width = page.pixels_per_row * len(CHANNELS), page.pixels_per_second * SEGMENT_S
-    truths = [label for label in labels if label.kind is LabelKind.WAVEFORM and label.channel]
+    truths = [label for label in labels if label.kind is LabelKind.WAVEFORM and label.channel in CHANNELS]
     present = {e.waveform for e in events} | {Waveform(t.name) for t in truths}
     legend = _legend_rows(present, page, width)
     canvas = Image.new("RGB", (_LEFT + width + 12, _TOP + height + _AXIS + _LEGEND * len(legend)), (255, 255, 255))

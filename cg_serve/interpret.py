@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cg_data.analyze.annotate import annotate
+from cg_data.corpora.source import Source
 from cg_data.edf.reader import EdfFile
 from cg_data.instruct.prompt import PROMPT_VERSION, first_turn
 from cg_data.instruct.wording import CAPTION_QUESTIONS
@@ -81,7 +82,7 @@ def read_pages(edf: bytes, *, start: int, count: int | None, data: DataSettings,
     if count is not None and count > max_segments:
         raise RequestError(400, "too_many_segments", f"segments: {count} asked for; at most {max_segments} a request. Ask in several.")
     file = EdfFile.from_bytes(edf, _NAME)
-    recording = describe(file, uri="", corpus=CORPUS, settings=data)
+    recording = describe(file, source=Source(uri=""), corpus=CORPUS, settings=data)
     total = count_segments(recording)
     if start >= total:
         raise RequestError(400, "segment_out_of_range", f"segment {start} asked for; the recording has {total} of them (0 to {total - 1}).")

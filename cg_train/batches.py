@@ -28,22 +28,24 @@ _AHEAD = 2
 
 
 class SampleStore:
-    """The training samples of a folder of shards, any one of them within reach.
+    """The training samples of folders of shards, any one of them within reach; a folder that is not there holds none.
 
     Only row groups that are asked for are decoded; the last ones used stay in memory up to `cache_bytes`.
     """
 
-    def __init__(self, uri: str, *, cache_bytes: int = 2 << 30) -> None:
-        self._shards = storage.list_files(uri, ".parquet", recursive=True)
+    def __init__(self, uris: Sequence[str], *, cache_bytes: int = 2 << 30) -> None:
+        self._shards = _shards_of(uris)
         if not self._shards:
-            raise StorageError(f"{uri}: no samples there. Run the data steps first.")
+            raise StorageError(f"{' and '.join(uris)}: no samples there. Run the data steps first.")
         self._files: dict[int, _Shard] = {}
         self._cache: OrderedDict[tuple[int, int], pa.Table] = OrderedDict()
         self._cache_bytes, self._cached = cache_bytes, 0
         self.index = _index_of(self._shards)
         """Columns sample_id, kind, shard (number) and row (within the shard), one row for each sample of the training split."""
         if not self.index.num_rows:
-            raise StorageError(f"{uri}: no sample of the training split there. Give more subjects or lower the held-out fractions.")
+            raise StorageError(
+                f"{' and '.join(uris)}: no sample of the training split there. Give more subjects or lower the held-out fractions."
+            )
         self._place = np.stack([self.index.column(name).to_numpy() for name in ("shard", "row")], axis=1)
 
     def sample(self, row: int) -> Sample:
@@ -64,6 +66,10 @@ class SampleStore:
                 self._cached -= dropped.nbytes
         self._cache.move_to_end(key)
         return self._cache[key]
+
+
+def _shards_of(uris: Sequence[str]) -> list[str]:
+    return [shard for uri in uris for shard in storage.list_files(uri, ".parquet", recursive=True)]
 
 
 class _Shard:
@@ -95,10 +101,10 @@ def _index_of(shards: Sequence[str]) -> pa.Table:
     return pa.concat_tables(tables)
 
 
-def training_texts(uri: str) -> list[str]:
+def training_texts(uris: Sequence[str]) -> list[str]:
     """What is said in the samples of the training split, turn by turn."""
     texts: list[str] = []
-    for shard in storage.list_files(uri, ".parquet", recursive=True):
+    for shard in _shards_of(uris):
         table = storage.read_table(shard, ["split", "messages"])
         rows = zip(table["split"].to_pylist(), table["messages"].to_pylist(), strict=True)
         texts += [message["content"] for split, messages in rows if split == Split.TRAIN.value for message in messages]
@@ -115,7 +121,7 @@ class StepBatch:
 
 
 Collate = Callable[[Sequence[Sample], Sequence[npt.NDArray[np.float32]]], Mapping[str, "torch.Tensor"]]
-"""Samples and their (perhaps scaled) signals in microvolts, `(19, 2000)` each, as a batch of the model's inputs with labels."""
+"""Samples and their (perhaps scaled) signals in microvolts, `(19, 2000)` each (`(0, 2000)` without a page), as a batch with labels."""
 
 
 def gain(sample_id: str, *, step: int, seed: int, gain_log2: float) -> float:

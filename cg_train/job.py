@@ -59,7 +59,7 @@ def train_stages(
     *,
     settings: TrainSettings,
     page: PageSettings,
-    samples_uri: str,
+    samples_uris: Sequence[str],
     annotations_uri: str,
     tiny_folder: str,
     storage_folder: str,
@@ -68,6 +68,7 @@ def train_stages(
     """Fine-tune stages one after the other in one worker group, for a group takes long to start; each ends as a Hugging Face folder.
 
     Args:
+        samples_uris: folders of sample shards, all of which a stage may draw from; one that is not there holds no samples.
         annotations_uri: of the segments that the samples are about, for a stage that trains the tower's sight.
         tiny_folder: where the untrained tiny model is written if `settings.source` is "tiny" and it is not there.
 
@@ -87,7 +88,7 @@ def train_stages(
             recipe=stage.recipe,
             settings=settings,
             page=page,
-            samples_uri=_absolute(samples_uri),
+            samples_uris=tuple(map(_absolute, samples_uris)),
             annotations_uri=_absolute(annotations_uri),
             model_from=stage.model_from,
             out_folder=str(storage.local_path(stage.out_folder).absolute()),
@@ -96,7 +97,7 @@ def train_stages(
         )
         for stage in stages
     ]
-    index = SampleStore(samples_uri).index
+    index = SampleStore(samples_uris).index
     steps = [_planned_steps(stage.recipe, index, settings.compute.workers) for stage in stages]
     worker = functools.partial(_stages_worker, jobs, str(storage.local_path(tiny_folder).absolute()))
     group = _Background(lambda: _fit(worker, name=STAGES, folder=folder, compute=settings.compute))

@@ -71,6 +71,19 @@ class TinyModel(Settings):
     seed: int = 5
 
 
+class PictureSettings(Settings):
+    """Size of the pictures of general samples, which are scaled to lie between these bounds (as Qwen2.5-VL's processor does)."""
+
+    min_pixels: int = Field(default=4 * 28 * 28, ge=28 * 28)
+    max_pixels: int = Field(default=768 * 28 * 28, ge=28 * 28, description="28 x 28 pixels are one visual token; 768 cost about a page")
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if self.min_pixels > self.max_pixels:
+            raise ValueError("min_pixels is above max_pixels")
+        return self
+
+
 class LoraSettings(Settings):
     """Low-rank adapters on the language model's projections (peft)."""
 
@@ -112,12 +125,15 @@ class StageRecipe(Settings):
     def _sight_has_no_words(self) -> Self:
         if self.objective == "sight" and ("language" in self.trainable or self.lora is not None):
             raise ValueError('with the objective "sight" only vision and projector can be trainable, without lora')
+        if self.objective == "sight" and self.mixture.get(SampleKind.GENERAL, 0) > 0:
+            raise ValueError('with the objective "sight" the mixture cannot hold general samples, which have no page')
         return self
 
 
 class TrainSettings(Settings):
     source: str = Field(default="tiny", description='"tiny", a local folder, or a Hugging Face id such as Qwen/Qwen2.5-VL-3B-Instruct')
     tiny: TinyModel = TinyModel()
+    pictures: PictureSettings = PictureSettings()
     precision: Literal["float32", "bfloat16"] = "bfloat16"
     attention: Literal["sdpa", "flash_attention_2", "eager"] = "sdpa"
     zero_stage: Literal[0, 1, 2, 3] = 2

@@ -37,7 +37,7 @@ class StageJob:
     recipe: StageRecipe
     settings: TrainSettings
     page: PageSettings
-    samples_uri: str
+    samples_uris: tuple[str, ...]
     annotations_uri: str
     model_from: str
     out_folder: str
@@ -57,7 +57,7 @@ def open_store(job: StageJob) -> SampleStore:
         UserError: on all workers alike, if there are none.
     """
     _init_group(job)
-    return together(lambda: SampleStore(job.samples_uri), _device(job))
+    return together(lambda: SampleStore(job.samples_uris), _device(job))
 
 
 def make_tiny(job: StageJob, folder: str, *, rank: int) -> None:
@@ -80,7 +80,7 @@ def _write_tiny(job: StageJob, folder: str) -> None:
     from cg_train.model.export import export_folder
 
     tiny = job.settings.tiny
-    model, processor = build_tiny(tiny, train_tokenizer(training_texts(job.samples_uri), tiny.vocabulary), job.page)
+    model, processor = build_tiny(tiny, train_tokenizer(training_texts(job.samples_uris), tiny.vocabulary), job.page)
     export_folder(model, processor, folder, page=job.page, about={**job.about, "trained": "nothing yet"})
 
 
@@ -93,7 +93,7 @@ def _init_group(job: StageJob) -> Any:
 def fingerprint(job: StageJob, plan: Plan) -> str:
     """Content hash of all that a checkpoint depends on; how often checkpoints are written is not part of it."""
     recipe = job.recipe.model_dump(mode="json", exclude={"checkpoint_every"})
-    numerics = job.settings.model_dump(mode="json", include={"precision", "attention", "zero_stage", "source", "tiny"})
+    numerics = job.settings.model_dump(mode="json", include={"precision", "attention", "zero_stage", "source", "tiny", "pictures"})
     return content_id("stage", plan.fingerprint, recipe, numerics, job.page.model_dump(mode="json"))
 
 
@@ -136,6 +136,7 @@ def _learner(job: StageJob, device: str) -> Learner:
         precision=job.settings.precision,
         attention=job.settings.attention,
         gradient_checkpointing=job.settings.gradient_checkpointing,
+        pictures=job.settings.pictures,
         page=job.page,
         annotations_uri=job.annotations_uri,
         about=job.about,

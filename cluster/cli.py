@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import sqlite3
 import sys
 from functools import partial
@@ -72,13 +73,18 @@ def execute(names: list[str], run: str | None, preset: str | None, edf: Path | N
         from cg_data.corpora.folder import list_recordings
 
         list_recordings(config.edf)
-    prepare_environment(config.cluster, verbose=verbose)
     road = road_of(config)
+    wanted = select(road, names, config, folder.finished())
+    if config.data.teacher.url and {"samples", "edf-samples"}.intersection(step.name for step in wanted) - folder.finished().keys():
+        from cg_data.instruct.teacher_endpoint import endpoint_of
+
+        endpoint_of(config.data.teacher)
+    prepare_environment(config.cluster, verbose=verbose)
     display = Display()
     with folder.locked():
         check_space(folder, space_needed(config))
         steps = run_steps(
-            select(road, names, config, folder.finished()),
+            wanted,
             road=road,
             config=config,
             folder=folder,
@@ -128,9 +134,63 @@ def data_annotate(run: Run = None, preset: Preset = None, edf: Edf = None, sets:
 
 
 @data_app.command("instruct")
-def data_instruct(run: Run = None, preset: Preset = None, edf: Edf = None, sets: Sets = None, verbose: Verbose = False) -> None:
-    """Turn annotations into captions, questions and dialogues."""
-    execute(["samples", "edf-samples"], run, preset, edf, sets, verbose)
+def data_instruct(
+    run: Run = None,
+    preset: Preset = None,
+    edf: Edf = None,
+    teacher_url: Annotated[
+        str | None, typer.Option("--teacher-url", help="Have descriptions, hard questions and conversations written by the model there.")
+    ] = None,
+    teacher_model: Annotated[str | None, typer.Option("--teacher-model", help="Its name at that OpenAI-compatible endpoint.")] = None,
+    teacher_consent: Annotated[
+        bool, typer.Option("--teacher-consent", help="Let the structure of annotations leave for a host that is not private.")
+    ] = False,
+    sets: Sets = None,
+    verbose: Verbose = False,
+) -> None:
+    """Turn annotations into captions, questions and dialogues: by rule, or with a teacher, which gets their structure and no more."""
+    given = {"url": teacher_url, "model": teacher_model, "consent": teacher_consent or None}
+    named = [f"data.teacher.{name}={json.dumps(value)}" for name, value in given.items() if value is not None]
+    execute(["samples", "edf-samples"], run, preset, edf, [*(sets or []), *named], verbose)
+
+
+@data_app.command("general")
+def data_general(
+    run: Run = None,
+    preset: Preset = None,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="LLaVA-style list of dialogues (JSON); default: data.general.json_file.")
+    ] = None,
+    images: Annotated[
+        Path | None, typer.Option("--images", help="Folder that its image paths count from; default: data.general.images_folder.")
+    ] = None,
+    sets: Sets = None,
+    verbose: Verbose = False,
+) -> None:
+    """Turn a LLaVA-style list of pictures and dialogues into general samples; what is refused goes to quarantine.parquet."""
+    given = {"json_file": json_file, "images_folder": images}
+    named = [f"data.general.{name}={json.dumps(str(path.absolute()))}" for name, path in given.items() if path is not None]
+    execute(["general"], run, preset, None, [*(sets or []), *named], verbose)
+
+
+@data_app.command("inspect")
+def data_inspect(
+    corpus: Annotated[
+        str, typer.Argument(help="tusz, tuab, tuev, tuar, tuep, tusl, hmc, dreams, sleep-edf, chb-mit, siena, bids or folder.")
+    ],
+    path: Annotated[str, typer.Argument(help="Folder that holds the corpus (a path, s3:// or gs://).")],
+    thorough: Annotated[bool, typer.Option("--thorough", help="Read every file whole, to find damage inside the signal too.")] = False,
+    preset: Preset = None,
+    sets: Sets = None,
+) -> None:
+    """Say what a corpus holds before any work: files, hours, signals, rates, labels, problems, and what would be refused."""
+    from cg_data.inspect import inspect
+    from cluster.inspect_view import corpus_of, show
+
+    config, display = resolve_config(read_preset(preset or "tiny"), list(sets or [])), Display()
+    with display.step("Inspecting") as progress:
+        found = inspect(corpus_of(corpus), path, settings=config.data, thorough=thorough, progress=progress)
+    show(found, display.console)
 
 
 @train_app.command("detector")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -60,7 +61,7 @@ def read_preset(name: str) -> dict[str, Any]:
     elif name in preset_names():
         text = resources.files("cluster").joinpath("presets", f"{name}.yaml").read_text()
     else:
-        raise ConfigError(f"unknown preset {name!r}{_nearest(name, preset_names())} Known presets: {', '.join(preset_names())}.")
+        raise ConfigError(f"unknown preset {name!r}{nearest(name, preset_names())} Known presets: {', '.join(preset_names())}.")
     return {"preset": name_of(name), **_mapping(text, name)}
 
 
@@ -119,7 +120,7 @@ def _sentence(error: ValidationError) -> str:
     path = ".".join(loc)
     more = f" ({len(rest)} more such problem{'s' if len(rest) > 1 else ''}.)" if rest else ""
     if first["type"] == "extra_forbidden":
-        return f"configuration: unknown key {path}{_nearest(loc[-1], _known_keys(loc[:-1]))}{more}"
+        return f"configuration: unknown key {path}{nearest(loc[-1], _known_keys(loc[:-1]))}{more}"
     return f"configuration: {path} = {first.get('input')!r}: {first['msg']}.{more}"
 
 
@@ -136,7 +137,8 @@ def _model_in(annotation: Any) -> Any:
     return next((a for a in getattr(annotation, "__args__", (annotation,)) if isinstance(a, type) and issubclass(a, BaseModel)), None)
 
 
-def _nearest(name: str, known: list[str]) -> str:
+def nearest(name: str, known: Sequence[str]) -> str:
+    """The end of a sentence about an unknown name: what may have been meant."""
     close = difflib.get_close_matches(name, known, n=1)
     return f": did you mean {close[0]}?" if close else "."
 

@@ -129,6 +129,7 @@ COMMANDS = {
     "edf-segments": "`cg data segments`",
     "edf-annotations": "`cg data annotate`",
     "edf-samples": "`cg data instruct`",
+    "general": "`cg data general`",
     "sight": "`cg train sight`",
     "base": "`cg train base`",
     "stage1": "`cg train stage1`",

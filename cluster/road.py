@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from cg_data.errors import ConfigError
+from cg_data.instruct.general import GENERAL
 from cluster.config import RunConfig
 from cluster.pipeline import Step
-from cluster.steps_data import EDF, SYNTHETIC, corpus_step, data_steps
+from cluster.steps_data import EDF, SYNTHETIC, corpus_step, data_steps, general_step
 from cluster.steps_eval import bench_step, champion_step, report_step
 from cluster.steps_serve import service_step
 from cluster.steps_train import detector_step, stage_steps
@@ -25,6 +26,7 @@ def road_of(config: RunConfig) -> list[Step]:
         annotations,
         samples,
         *users[1:],
+        *([general_step()] if config.data.general else []),
         *stage_steps(config),
         bench_step(),
         champion_step(),
@@ -42,7 +44,7 @@ def select(road: list[Step], names: list[str], config: RunConfig, finished: Iter
     if not names:
         return road
     if names == ["data"]:
-        return _runnable([step for step in road if step.name.endswith(("corpus", "segments", "annotations", "samples"))], finished)
+        return _runnable([step for step in road if step.name.endswith(("corpus", "segments", "annotations", "samples", GENERAL))], finished)
     chosen = [step for step in road if step.name in names]
     if not chosen:
         raise ConfigError(f"preset {config.preset}: its configuration has no step {names[0]}.")

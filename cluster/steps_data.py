@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
 from cg_data.corpora.folder import list_recordings
-from cg_data.errors import EdfError
+from cg_data.errors import ConfigError, EdfError
+from cg_data.instruct.general import GENERAL
+from cg_data.instruct.teacher import Taught
 from cluster.config import RunConfig
+from cluster.display import Display
 from cluster.pipeline import Step, Work, alone
 from cluster.runfolder import StepResult
 
@@ -41,7 +45,7 @@ def data_steps(corpus: str) -> list[Step]:
             name=f"{prefix}samples",
             title=f"Instruction samples{of}",
             needs=(f"{prefix}annotations",),
-            settings=lambda config: config.data.instruct.model_dump(),
+            settings=_sample_settings,
             owns=(f"samples/{corpus}",),
             run=alone(partial(_samples, corpus=corpus)),
         ),
@@ -57,6 +61,17 @@ def corpus_step() -> Step:
         owns=("corpus",),
         run=alone(_corpus),
         uses_ray=False,
+    )
+
+
+def general_step() -> Step:
+    return Step(
+        name=GENERAL,
+        title="General samples",
+        needs=(),
+        settings=lambda config: config.data.general and config.data.general.model_dump(),
+        owns=(f"samples/{GENERAL}", f"refused/{GENERAL}"),
+        run=alone(_general),
     )
 
 
@@ -117,14 +132,69 @@ def _annotations(work: Work, corpus: str) -> StepResult:
 def _samples(work: Work, corpus: str) -> StepResult:
     from cg_data.engine import build_samples
 
-    place = f"samples/{corpus}"
-    counts = build_samples(
+    place, teacher = f"samples/{corpus}", work.config.data.teacher
+    made = build_samples(
         work.folder.at("segments", corpus),
         work.folder.at("annotations", corpus),
         out_uri=work.folder.at(place),
         settings=work.config.data.instruct,
+        teacher=teacher,
+        teacher_uri=teacher.store or work.folder.at("teacher"),
+        engine=work.config.data.engine,
+        say=Display().say,
+        progress=work.progress,
+    )
+    figure = ", ".join(f"{n} {kind}" for kind, n in made.kinds.items())
+    return StepResult(
+        counts={"samples": sum(made.kinds.values())},
+        figure=f"{figure}. {taught_figure(made.taught, made.taken)}" if made.taught else figure,
+        products={f"samples_{corpus}": place},
+    )
+
+
+def taught_figure(taught: Taught, taken: Mapping[str, int]) -> str:
+    """What became of a teacher's answers, and what they cost."""
+    faults = ", ".join(f"{n} x {fault}" for fault, n in taught.failed.most_common())
+    reasons = ", ".join(f"{n} x {name.removeprefix('rejected: ')}" for name, n in taken.items() if name.startswith("rejected: "))
+    spent = taught.spent
+    parts = [
+        f"Teacher: {taken.get('answers', 0):,} answers, {taken.get('unanswered', 0):,} missing{f' ({faults})' if faults else ''}",
+        f"rejected: {reasons or 'none'}",
+        f"{taken.get('sentences dropped', 0):,} sentences dropped",
+        f"{spent.requests:,} requests, {spent.prompt_tokens:,} + {spent.completion_tokens:,} tokens",
+    ]
+    parts += [f"cost {spent.cost:.2f}"] if spent.cost else []
+    parts += ["stopped by the budget: what is missing is by rule"] if taught.stopped_by_budget else []
+    return "; ".join(parts)
+
+
+def _sample_settings(config: RunConfig) -> dict[str, Any]:
+    """A teacher counts by what decides its answers; bounds, prices and patience do not."""
+    teacher = config.data.teacher.model_dump(include={"model", "share", "seed", "temperature", "max_tokens"})
+    return {"instruct": config.data.instruct.model_dump(), "teacher": teacher if config.data.teacher.url else None}
+
+
+def _general(work: Work) -> StepResult:
+    from cg_data.engine import build_general, write_quarantine
+
+    assert work.config.data.general is not None
+    place = f"samples/{GENERAL}"
+    made = build_general(
+        work.config.data.general,
+        out_uri=work.folder.at(place),
+        refused_uri=work.folder.at("refused", GENERAL),
         engine=work.config.data.engine,
         progress=work.progress,
     )
-    figure = ", ".join(f"{n} {kind}" for kind, n in counts.items())
-    return StepResult(counts={"samples": sum(counts.values())}, figure=figure, products={f"samples_{corpus}": place})
+    write_quarantine(work.folder.at("quarantine.parquet"), GENERAL, made.refused)
+    reasons = ", ".join(f"{n} x {reason}" for reason, n in Counter(row.reason for row in made.refused).most_common())
+    if not made.samples:
+        raise ConfigError(
+            f"{work.config.data.general.json_file}: none of its {len(made.refused)} items can be used ({reasons}). "
+            f"Each item's reason is in {work.folder.at('quarantine.parquet')}."
+        )
+    return StepResult(
+        counts={"samples": made.samples, "quarantined": len(made.refused)},
+        figure=f"refused: {reasons}" if reasons else "none refused",
+        products={f"samples_{GENERAL}": place, "quarantine": "quarantine.parquet"},
+    )

@@ -10,6 +10,7 @@ import httpx
 
 from cg_data import storage
 from cg_data.corpora.folder import list_recordings
+from cg_data.corpora.source import Source
 from cg_data.edf.reader import EdfFile
 from cg_data.errors import ConfigError, EdfError
 from cg_data.instruct.prompt import first_turn
@@ -145,7 +146,7 @@ def draw_answer(page: dict[str, Any], path: str, index: int, work: Work) -> byte
     from cg_eval.pictures import draw_page
 
     edf = EdfFile.open(path)
-    recording = describe(edf, uri=path, corpus=SYNTHETIC, settings=work.config.data)
+    recording = describe(edf, source=Source(uri=path), corpus=SYNTHETIC, settings=work.config.data)
     (segment,) = segments_of(edf, recording, settings=work.config.data, start=index, stop=index + 1)
     events = [event_from_row({"event_id": "", **event}) for event in page["events"]]
     return draw_page(segment.eeg_uv, segment.mask, events=events, labels=segment.labels)

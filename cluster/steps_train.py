@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from cg_data import storage
+from cg_data.instruct.general import GENERAL
+from cg_data.vocabulary import SampleKind
 from cg_train.recipe import RECIPES, StageRecipe
 from cg_train.tracking import TrackingSettings, ensure_database
 from cluster.config import RunConfig
@@ -41,13 +43,18 @@ def stage_steps(config: RunConfig) -> list[Step]:
         Step(
             name=name,
             title=TITLES[name],
-            needs=("samples",) if name == names[0] else (names[names.index(name) - 1], "samples"),
+            needs=(*names[max(0, number - 1) : number], "samples", *_general_of(config, name)),
             settings=partial(_stage_settings, name=name),
             owns=(f"models/{name}", f"train/{name}", *(("models/init",) if name == names[0] else ())),
             run=_stages,
         )
-        for name in names
+        for number, name in enumerate(names)
     ]
+
+
+def _general_of(config: RunConfig, name: str) -> tuple[str, ...]:
+    """The step of the general samples, where the stage draws from them and they are to be had."""
+    return (GENERAL,) if config.data.general and _recipe(config, name).mixture.get(SampleKind.GENERAL, 0) > 0 else ()
 
 
 def _stage_names(config: RunConfig) -> list[str]:
@@ -113,7 +120,7 @@ def _stages(works: Sequence[Work]) -> Iterator[StepResult]:
         stages,
         settings=config.train,
         page=config.data.page,
-        samples_uri=folder.at("samples", SYNTHETIC),
+        samples_uris=[folder.at("samples", corpus) for corpus in (SYNTHETIC, *((GENERAL,) if config.data.general else ()))],
         annotations_uri=folder.at("annotations", SYNTHETIC),
         tiny_folder=_local(folder.at("models", "init")),
         storage_folder=folder.at("train"),

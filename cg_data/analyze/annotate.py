@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable
 
 import numpy as np
@@ -18,27 +19,39 @@ from cg_data.analyze.background import (
     without_line,
 )
 from cg_data.analyze.cleaning import clean_events, drop_edge_remnants
-from cg_data.analyze.layout import in_page_order
-from cg_data.records import Annotation, Event, Finding, Label, RegionRhythm, RemovedEvent, Segment, content_id
+from cg_data.analyze.dipoles import dipoles_of
+from cg_data.analyze.layout import REGION_INDEX, in_page_order
+from cg_data.analyze.posterior import page_reactivity, posterior_rhythm
+from cg_data.analyze.slowing import slowing_finding
+from cg_data.corpora.channels import electrodes_in
+from cg_data.records import Annotation, Event, Finding, Label, PosteriorRhythm, RegionRhythm, RemovedEvent, Segment, content_id
 from cg_data.vocabulary import (
     CHANNEL_INDEX,
     CHANNELS,
+    EPILEPTIFORM,
     FAMILY_OF,
     FINDING_OF_WAVEFORM,
     SEGMENT_S,
+    SEGMENT_SAMPLES,
+    SFREQ_HZ,
     EventSource,
     Eyes,
     Family,
     FindingKind,
     LabelKind,
+    Region,
     Stage,
     Waveform,
 )
 
-ANALYSER_VERSION = "analyser-1"
+ANALYSER_VERSION = "analyser-2"
 """Goes up with any change of a threshold or rule in `cg_data.analyze`."""
 TRUTH_VERSION = "reference-labels"
 """`detector_version` of an annotation whose events are reference labels."""
+DISCHARGING_S = 3.0
+"""Where discharges take longer than this of a page, its slow waves are theirs and nothing is said of slowing."""
+_EYES = frozenset({FindingKind.BLINK, FindingKind.LATERAL_EYE_MOVEMENT})
+_SLEEP_WAVEFORMS = frozenset({Waveform.SLEEP_SPINDLE, Waveform.K_COMPLEX})
 
 
 def annotate(segment: Segment, events: tuple[Event, ...], *, detector_version: str) -> Annotation:
@@ -87,20 +100,27 @@ def _labelled_artefacts(segment: Segment) -> list[Finding]:
             segment.segment_id, FindingKind(label.name), _channels(label), 1.0, 0.0, "reference label", (label.onset_s, label.duration_s)
         )
         for label in segment.labels
-        if label.kind == LabelKind.ARTEFACT
+        if label.kind == LabelKind.ARTEFACT and _channels(label)
     ]
 
 
 def _channels(label: Label) -> tuple[str, ...]:
-    return (label.channel,) if label.channel else CHANNELS
+    """The page's electrodes that a label is about; a mark on a derivation is about both of its electrodes."""
+    return electrodes_in(label.channel) if label.channel else CHANNELS
 
 
 def _assemble(
     segment: Segment, events: tuple[Event, ...], removed: tuple[RemovedEvent, ...], detector_version: str, *, labelled: list[Finding]
 ) -> Annotation:
-    background, measured = _measure(segment, events)
-    replaced = {f.kind for f in labelled}
-    findings = [*(f for f in measured if f.kind not in replaced), *labelled, *event_findings(segment.segment_id, events)]
+    stage = Stage(covering_name(segment.labels, LabelKind.STAGE) or Stage.UNKNOWN)
+    eyes = Eyes(covering_name(segment.labels, LabelKind.EYES) or Eyes.UNKNOWN)
+    seizure = covering_name(segment.labels, LabelKind.SEIZURE) is not None
+    measured = _measure(segment, events, _State(stage=stage, eyes=eyes, seizure=seizure))
+    said = event_findings(segment.segment_id, events)
+    # Eye movements are measured only where the detector is silent about them, and never beside the marks of a reader.
+    by_events = _EYES if detector_version == TRUTH_VERSION else _EYES & {f.kind for f in said}
+    replaced = by_events | {f.kind for f in labelled}
+    findings = [*(f for f in measured.findings if f.kind not in replaced), *labelled, *said]
     order = {kind: i for i, kind in enumerate(FindingKind)}
     return Annotation(
         segment_id=segment.segment_id,
@@ -111,26 +131,68 @@ def _assemble(
         start_s=segment.start_s,
         events=events,
         removed=removed,
-        background=background,
+        background=measured.background,
+        posterior=measured.posterior,
+        dipoles=dipoles_of(segment.segment_id, events, segment.eeg_uv, segment.mask),
         findings=tuple(sorted(findings, key=lambda f: (order[f.kind], f.onset_s, f.finding_id))),
-        stage=Stage(covering_name(segment.labels, LabelKind.STAGE) or Stage.UNKNOWN),
-        eyes=Eyes(covering_name(segment.labels, LabelKind.EYES) or Eyes.UNKNOWN),
-        seizure=covering_name(segment.labels, LabelKind.SEIZURE) is not None,
+        stage=stage,
+        eyes=eyes,
+        seizure=seizure,
         detector_version=detector_version,
         analyser_version=ANALYSER_VERSION,
     )
 
 
-def _measure(segment: Segment, events: tuple[Event, ...]) -> tuple[tuple[RegionRhythm, ...], list[Finding]]:
-    eeg_uv = segment.eeg_uv
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class _State:
+    """What labels say of the page."""
+
+    stage: Stage
+    eyes: Eyes
+    seizure: bool
+
+    @property
+    def awake(self) -> bool:
+        return self.stage == Stage.WAKE or (self.stage == Stage.UNKNOWN and self.eyes != Eyes.UNKNOWN)
+
+    def asleep(self, events: tuple[Event, ...]) -> bool:
+        """By label, or without one by spindles or K-complexes on the page."""
+        if self.stage == Stage.UNKNOWN:
+            return not self.awake and any(e.waveform in _SLEEP_WAVEFORMS for e in events)
+        return self.stage != Stage.WAKE
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class _Measured:
+    background: tuple[RegionRhythm, ...]
+    posterior: PosteriorRhythm | None
+    findings: list[Finding]
+
+
+def _measure(segment: Segment, events: tuple[Event, ...], state: _State) -> _Measured:
+    segment_id, eeg_uv = segment.segment_id, segment.eeg_uv
     spectrum = spectrum_of(eeg_uv)
-    artefacts = artefacts_of(segment.segment_id, eeg_uv, segment.mask, spectrum)
+    artefacts = artefacts_of(segment_id, eeg_uv, segment.mask, spectrum, deep_sleep=state.stage == Stage.N3)
     if artefacts.line_hz is not None:
         spectrum = without_line(spectrum, artefacts.line_hz)
     usable = segment.mask & ~artefacts.unusable
-    regions = regions_of(spectrum, peak_to_peak_uv(eeg_uv), usable, _disturbed(events, artefacts.findings))
-    findings = [*background_findings(segment.segment_id, regions), *asymmetry_findings(segment.segment_id, spectrum, usable)]
-    return tuple(region.rhythm for region in regions), [*findings, *artefacts.findings]
+    disturbed = _disturbed(events, artefacts.findings)
+    peak_to_peak = peak_to_peak_uv(eeg_uv)
+    regions = regions_of(spectrum, peak_to_peak, usable, disturbed)
+    posterior, slowing = None, None
+    if not state.asleep(events):
+        reactivity = page_reactivity(eeg_uv, segment.labels, usable)
+        posterior = posterior_rhythm(segment_id, spectrum, peak_to_peak, usable, awake=state.awake, reactivity=reactivity)
+        if not state.seizure and _discharging_s(events) < DISCHARGING_S:
+            steady = usable & ~disturbed & ~_moved_by_eyes(events, artefacts.findings)
+            slowing = slowing_finding(segment_id, spectrum, steady, posterior, awake=state.awake)
+    findings = [
+        *background_findings(segment_id, regions, posterior),
+        *asymmetry_findings(segment_id, spectrum, usable),
+        *([] if slowing is None else [slowing]),
+        *artefacts.findings,
+    ]
+    return _Measured(background=tuple(region.rhythm for region in regions), posterior=posterior, findings=findings)
 
 
 def _disturbed(events: tuple[Event, ...], findings: Iterable[Finding]) -> Bools:
@@ -138,6 +200,25 @@ def _disturbed(events: tuple[Event, ...], findings: Iterable[Finding]) -> Bools:
     names = {e.channel for e in events if FAMILY_OF[FINDING_OF_WAVEFORM[e.waveform]] == Family.ARTEFACT}
     names |= {name for f in findings if f.kind == FindingKind.MUSCLE for name in f.channels}
     return np.array([name in names for name in CHANNELS], dtype=np.bool_)
+
+
+def _discharging_s(events: tuple[Event, ...]) -> float:
+    """Seconds of the page that discharges take on any channel."""
+    taken = np.zeros(SEGMENT_SAMPLES, dtype=np.bool_)
+    for e in events:
+        if e.waveform in EPILEPTIFORM:
+            taken[int(e.onset_s * SFREQ_HZ) : int(np.ceil((e.onset_s + e.duration_s) * SFREQ_HZ))] = True
+    return float(taken.sum()) / SFREQ_HZ
+
+
+def _moved_by_eyes(events: tuple[Event, ...], findings: Iterable[Finding]) -> Bools:
+    """Channels in the field of the eye movements on the page, `(19,)`: the frontal ones, with lateral movements the temporal ones too."""
+    kinds = {f.kind for f in findings} | {FINDING_OF_WAVEFORM[e.waveform] for e in events}
+    moved = np.zeros(len(CHANNELS), dtype=np.bool_)
+    if not _EYES.isdisjoint(kinds):
+        moved[REGION_INDEX[Region.FRONTAL]] = True
+        moved[REGION_INDEX[Region.TEMPORAL]] = FindingKind.LATERAL_EYE_MOVEMENT in kinds
+    return moved
 
 
 def event_findings(segment_id: str, events: Iterable[Event]) -> list[Finding]:
@@ -156,10 +237,10 @@ def event_findings(segment_id: str, events: Iterable[Event]) -> list[Finding]:
 
 
 def covering_name(labels: Iterable[Label], kind: LabelKind) -> str | None:
-    """The name of `kind` that covers more than half of the page, or None."""
+    """The name of `kind` that covers more than half of the page, or None; marks of single channels do not count."""
     covered_s: dict[str, float] = {}
     for label in labels:
-        if label.kind == kind:
+        if label.kind == kind and not label.channel:
             covered_s[label.name] = covered_s.get(label.name, 0.0) + label.duration_s
     longest = max(covered_s, key=lambda name: covered_s[name], default=None)
     return longest if longest is not None and covered_s[longest] > SEGMENT_S / 2 else None

@@ -1,6 +1,6 @@
-"""Artefacts that can be measured on the signal: flat channels, electrode faults, muscle and electrical lines.
+"""Artefacts that can be measured on the signal: here flat channels, electrode faults, clipping, muscle and electrical lines.
 
-Plain thresholds, each with its source; eye movements are left to the detector. Windows last one second, at half overlap.
+Plain thresholds, each with its source. Windows last one second, at half overlap. Pops, drifts, heart and eyes have modules of their own.
 """
 
 from __future__ import annotations
@@ -12,9 +12,13 @@ import numpy.typing as npt
 import scipy.fft
 
 from cg_data.analyze.background import Bools, Floats, Spectrum, between, finding
+from cg_data.analyze.drifts import drift_findings
+from cg_data.analyze.eyes import eye_findings
+from cg_data.analyze.heartbeat import ecg_finding
 from cg_data.analyze.layout import NEIGHBOURS, names_of
+from cg_data.analyze.pops import pop_findings
 from cg_data.records import Finding
-from cg_data.vocabulary import CHANNELS, N_CHANNELS, SFREQ_HZ, FindingKind
+from cg_data.vocabulary import CHANNELS, N_CHANNELS, SFREQ_HZ, UV_PER_STEP, FindingKind
 
 HOP_S = 0.5
 FLAT_STD_UV = 1.0
@@ -33,10 +37,22 @@ MUSCLE_FACTOR = 3.0
 MUSCLE_RANGE_UV = (10.0, 30.0)
 """Muscle: RMS in `MUSCLE_HZ` above MUSCLE_FACTOR times the page's median (Brunner et al. 1996 take four times the local median power, that
 is twice the amplitude, on sleep EEG), but never for less than 10 uV and always for more than 30 uV."""
+MUSCLE_BLOCKS = 3
+"""Tenths of a second in which it must be as rough as `MUSCLE_EVEN` of the roughest: a spike or a pop is sharp in one or two."""
+MUSCLE_EVEN = 0.4
 LINE_MIN_HZ = 15.0
 LINE_FACTOR = 300.0
 """An electrical line: one half-hertz bin this many times the median of its surroundings (2.5 to 5 Hz away), on half of the channels.
 The notch of `cg_data.signal` takes out the mains; what is found here is a residue, a harmonic or an alias."""
+
+CLIP_UV = 32767 * UV_PER_STEP
+"""Clipped: samples at the end of the range of a segment (int16 at 0.1 uV). An amplifier that saturates earlier leaves no equal values
+behind the filter and the average reference; where it is far beyond the EEG it shows as an electrode fault."""
+CLIP_MIN_SAMPLES = 2
+POP_EXPLAINS_S = 2.5
+"""An electrode that is faulty for no longer, around its pop, is told as a pop; a longer one is a fault that also pops."""
+AROUND_FLAT_S = 1.0
+"""Where an electrode goes flat or comes back, it jumps; that is told by the flat channel."""
 
 _LENGTH = SFREQ_HZ
 _HANN: Floats = np.hanning(_LENGTH + 1)[:-1]
@@ -53,7 +69,9 @@ class Artefacts:
     line_hz: float | None
 
 
-def artefacts_of(segment_id: str, eeg_uv: npt.NDArray[np.float32], mask: Bools, spectrum: Spectrum) -> Artefacts:
+def artefacts_of(
+    segment_id: str, eeg_uv: npt.NDArray[np.float32], mask: Bools, spectrum: Spectrum, *, deep_sleep: bool = False
+) -> Artefacts:
     """Look for every measurable artefact on the channels that exist.
 
     Args:
@@ -61,23 +79,65 @@ def artefacts_of(segment_id: str, eeg_uv: npt.NDArray[np.float32], mask: Bools, 
         eeg_uv: `(19, 2000)` microvolts.
         mask: `(19,)`, True where the electrode exists.
         spectrum: of `eeg_uv`.
+        deep_sleep: the stage is N3, whose slow waves look like sweat.
     """
     windows = np.lib.stride_tricks.sliding_window_view(eeg_uv, _LENGTH, axis=1)[:, :: int(HOP_S * SFREQ_HZ)].astype(np.float64)
     windows -= windows.mean(axis=2, keepdims=True)
-    flat = _flat(windows) & mask[:, None]
-    fault = _fault(windows, mask & ~flat.all(axis=1)) & mask[:, None]
-    findings = [
-        *_flat_findings(segment_id, windows, flat),
-        *_fault_findings(segment_id, windows, fault),
-    ]
+    muscle = muscle_uv(windows)
+    std = _detrended_std_uv(windows)
+    flat = (std < FLAT_STD_UV) & mask[:, None]
+    flat_found = _flat_findings(segment_id, std, flat)
+    there = mask & ~flat.all(axis=1)
+    pops = [f for f in pop_findings(segment_id, eeg_uv, there) if not _beside_flat(f, flat_found)]
+    fault = _unexplained(_fault(windows, muscle, there) & mask[:, None], pops)
     flat_rows = np.array([_longest_s(row) >= FLAT_MIN_S for row in flat])
     unusable = ~mask | flat_rows | fault.any(axis=1)
-    line_hz = find_line_hz(spectrum, ~unusable)
+    good = ~unusable
+    clips = _clip_findings(segment_id, eeg_uv, mask)
+    findings = [*flat_found, *pops, *_fault_findings(segment_id, windows, fault), *clips]
+    line_hz = find_line_hz(spectrum, good)
     if line_hz is not None:
-        findings.append(_line_finding(segment_id, spectrum, ~unusable, line_hz))
+        findings.append(_line_finding(segment_id, spectrum, good, line_hz))
     else:
-        findings += _muscle_findings(segment_id, windows, ~unusable)
+        findings += _muscle_findings(segment_id, windows, muscle, good)
+        heart = ecg_finding(segment_id, eeg_uv, good)
+        findings += [] if heart is None else [heart]
+    if not clips:  # an amplifier that comes back from beyond its range drifts on every channel
+        findings += drift_findings(segment_id, eeg_uv, good, deep_sleep=deep_sleep)
+    findings += eye_findings(segment_id, eeg_uv, good)
     return Artefacts(findings=tuple(findings), unusable=unusable & mask, line_hz=line_hz)
+
+
+def _beside_flat(pop: Finding, flat: list[Finding]) -> bool:
+    return any(
+        f.channels == pop.channels
+        and f.onset_s - AROUND_FLAT_S <= pop.onset_s + pop.duration_s
+        and pop.onset_s <= f.onset_s + f.duration_s + AROUND_FLAT_S
+        for f in flat
+    )
+
+
+def _unexplained(fault: Bools, pops: list[Finding]) -> Bools:
+    """Faulty windows `(19, windows)` without those of electrodes whose pop is all that is wrong with them."""
+    for pop in pops:
+        row = CHANNELS.index(pop.channels[0])
+        runs = _runs(fault[row])
+        if runs:
+            onset_s, duration_s = _seconds((runs[0][0], runs[-1][1]))
+            if duration_s <= POP_EXPLAINS_S and onset_s <= pop.onset_s + pop.duration_s and pop.onset_s <= onset_s + duration_s:
+                fault[row] = False
+    return fault
+
+
+def _clip_findings(segment_id: str, eeg_uv: npt.NDArray[np.float32], mask: Bools) -> list[Finding]:
+    """Channels that reach the end of the range, one finding for all of them."""
+    clipped = (np.abs(eeg_uv) >= CLIP_UV - UV_PER_STEP / 2) & mask[:, None]
+    rows = np.flatnonzero(clipped.sum(axis=1) >= CLIP_MIN_SAMPLES)
+    if len(rows) == 0:
+        return []
+    at = np.flatnonzero(clipped[rows].any(axis=0))
+    when_s = (float(at[0]) / SFREQ_HZ, float(at[-1] - at[0] + 1) / SFREQ_HZ)
+    return [finding(segment_id, FindingKind.CLIPPING, names_of(rows), float(np.abs(eeg_uv[rows]).max()), CLIP_UV, "uV", when_s)]
 
 
 def _runs(row: Bools) -> list[tuple[int, int]]:
@@ -101,18 +161,13 @@ def _detrended_std_uv(windows: Floats) -> Floats:
     return std
 
 
-def _flat(windows: Floats) -> Bools:
-    flat: Bools = _detrended_std_uv(windows) < FLAT_STD_UV
-    return flat
-
-
-def _flat_findings(segment_id: str, windows: Floats, flat: Bools) -> list[Finding]:
+def _flat_findings(segment_id: str, std: Floats, flat: Bools) -> list[Finding]:
     found = []
     for row in np.flatnonzero(flat.any(axis=1)):
         where = (CHANNELS[row],)
         for run in _runs(flat[row]):
             if _seconds(run)[1] >= FLAT_MIN_S:
-                value = float(_detrended_std_uv(windows[row, run[0] : run[1]]).max())
+                value = float(std[row, run[0] : run[1]].max())
                 unit = "uV standard deviation"
                 found.append(finding(segment_id, FindingKind.FLAT_CHANNEL, where, value, FLAT_STD_UV, unit, _seconds(run)))
     return found
@@ -128,8 +183,10 @@ def _neighbour_medians(values: Floats, good: Bools) -> Floats:
     return result
 
 
-def _fault(windows: Floats, good: Bools) -> Bools:
+def _fault(windows: Floats, muscle: Floats, good: Bools) -> Bools:
     swing = np.ptp(windows, axis=2)
+    if not (swing >= FAULT_MIN_UV).any():
+        return np.zeros(swing.shape, dtype=np.bool_)
     unit = windows / np.maximum(np.linalg.norm(windows, axis=2, keepdims=True), 1e-9)
     unit = unit.transpose(1, 0, 2)
     correlation = np.abs(unit @ unit.transpose(0, 2, 1)).transpose(1, 2, 0)
@@ -137,7 +194,7 @@ def _fault(windows: Floats, good: Bools) -> Bools:
     around = np.maximum(_neighbour_medians(swing, good), 1e-9)
     fault: Bools = (swing >= FAULT_MIN_UV) & (swing >= FAULT_FACTOR * around) & (highest < FAULT_CORRELATION)
     # Muscle is as local and as large, but fast: more than half of its amplitude lies above 20 Hz.
-    slow: Bools = muscle_uv(windows) < FAULT_FAST_SHARE * windows.std(axis=2)
+    slow: Bools = muscle < FAULT_FAST_SHARE * windows.std(axis=2)
     return fault & slow
 
 
@@ -159,18 +216,26 @@ def muscle_uv(windows: Floats) -> Floats:
     return rms
 
 
-def _muscle_findings(segment_id: str, windows: Floats, good: Bools) -> list[Finding]:
+def _muscle_findings(segment_id: str, windows: Floats, rms: Floats, good: Bools) -> list[Finding]:
     if not good.any():
         return []
-    rms = muscle_uv(windows)
     threshold = round(float(np.clip(MUSCLE_FACTOR * np.median(rms[good]), *MUSCLE_RANGE_UV)), 4)
     above = (rms >= threshold) & good[:, None]
+    above[above] = _lasting(windows[above])
     if not above.any():
         return []
     when = np.flatnonzero(above.any(axis=0))
     when_s = _seconds((int(when[0]), int(when[-1]) + 1))
     where = names_of(np.flatnonzero(above.any(axis=1)))
     return [finding(segment_id, FindingKind.MUSCLE, where, float(rms[above].max()), threshold, "uV RMS 20-70 Hz", when_s)]
+
+
+def _lasting(windows: Floats) -> Bools:
+    """Which of some windows `(n, 200)` are rough for more than the moment of one sharp transient."""
+    changes = np.diff(windows, axis=1, append=windows[:, -1:])
+    rough = np.sqrt((changes.reshape(len(windows), 10, SFREQ_HZ // 10) ** 2).mean(axis=2))
+    lasting: Bools = (rough >= MUSCLE_EVEN * rough.max(axis=1, keepdims=True)).sum(axis=1) >= MUSCLE_BLOCKS
+    return lasting
 
 
 def _line_ratio(spectrum: Spectrum) -> Floats:

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import scipy.fft
 
 from cg_data.analyze.layout import REGION_INDEX, names_of
-from cg_data.records import Finding, RegionRhythm, content_id
+from cg_data.records import Finding, PosteriorRhythm, RegionRhythm, content_id
 from cg_data.vocabulary import (
     BAND_EDGES_HZ,
     CHANNELS,
@@ -120,26 +120,29 @@ def without_line(spectrum: Spectrum, line_hz: float) -> Spectrum:
 
 
 def aperiodic_ratio(power_uv2_hz: Floats) -> Floats:
-    """Power `(401,)` over its fitted trend c f^-b, at the bins from 1 to 29.5 Hz: `(58,)`.
+    """Power `(..., 401)` over its fitted trend c f^-b, at the bins from 1 to 29.5 Hz: `(..., 58)`.
 
     Least squares in log-log with weight 1/f (each octave counts the same), once over all bins and once without those that stand out.
     """
-    x, y = np.log10(_FIT_FREQS_HZ), np.log10(np.maximum(power_uv2_hz[_FITTED], 1e-12))
-    weight = 1 / _FIT_FREQS_HZ
+    x, y = np.log10(_FIT_FREQS_HZ), np.log10(np.maximum(power_uv2_hz[..., _FITTED], 1e-12))
+    weight = np.broadcast_to(1 / _FIT_FREQS_HZ, y.shape)
     fit = np.zeros_like(y)
     for _ in range(2):
-        centre_x, centre_y = np.average(x, weights=weight), np.average(y, weights=weight)
-        slope = (weight * (x - centre_x) * (y - centre_y)).sum() / (weight * (x - centre_x) ** 2).sum()
-        exponent = np.clip(-slope, *EXPONENT_RANGE)
-        fit = centre_y - exponent * (x - centre_x)
+        total = weight.sum(axis=-1, keepdims=True)
+        centre_x = (weight * x).sum(axis=-1, keepdims=True) / total
+        centre_y = (weight * y).sum(axis=-1, keepdims=True) / total
+        around = weight * (x - centre_x)
+        slope = (around * (y - centre_y)).sum(axis=-1, keepdims=True) / (around * (x - centre_x)).sum(axis=-1, keepdims=True)
+        fit = centre_y - np.clip(-slope, *EXPONENT_RANGE) * (x - centre_x)
         quiet = y - fit < 0.15
-        weight = quiet / _FIT_FREQS_HZ if quiet.sum() > len(y) / 3 else weight
+        enough = quiet.sum(axis=-1, keepdims=True) > y.shape[-1] / 3
+        weight = np.where(enough & ~quiet, 0.0, weight)
     ratio: Floats = 10 ** (y - fit)
     return ratio
 
 
-def _peak(ratio: Floats, inside: Bools) -> tuple[float, float]:
-    """Frequency (Hz, refined by a parabola through log ratio) and height of the highest bin inside a band."""
+def peak_of(ratio: Floats, inside: Bools) -> tuple[float, float]:
+    """Frequency (Hz, refined by a parabola through log ratio) and height of the highest of the fitted bins `(58,)` inside a band."""
     at = int(np.flatnonzero(inside)[np.argmax(ratio[inside])])
     if not 0 < at < len(ratio) - 1:
         return float(_FIT_FREQS_HZ[at]), float(ratio[at])
@@ -150,9 +153,25 @@ def _peak(ratio: Floats, inside: Bools) -> tuple[float, float]:
     return float(_FIT_FREQS_HZ[at] + np.clip(shift, -0.5, 0.5) * step), float(ratio[at])
 
 
-def band_bins(band: Band) -> Bools:
-    """Which of the fitted bins lie in `band`."""
-    return between(_FIT_FREQS_HZ, *BAND_EDGES_HZ[band])
+def fitted_bins(low_hz: float, high_hz: float) -> Bools:
+    """Which of the fitted bins lie from `low_hz` to `high_hz`, `(58,)`."""
+    return between(_FIT_FREQS_HZ, low_hz, high_hz)
+
+
+_BAND_BINS: dict[Band, Bools] = {band: fitted_bins(*edges) for band, edges in BAND_EDGES_HZ.items()}
+
+
+def mean_power(spectrum: Spectrum, rows: npt.NDArray[np.intp]) -> Floats:
+    """Geometric mean of the power of channels, `(401,)`: one loud electrode does not speak for its region."""
+    power: Floats = np.exp(np.log(np.maximum(spectrum.power_uv2_hz[rows], 1e-12)).mean(axis=0))
+    return power
+
+
+def band_power_uv2(spectrum: Spectrum, low_hz: float, high_hz: float) -> Floats:
+    """Power of each channel from `low_hz` to `high_hz`, in square microvolts, `(19,)`."""
+    inside = between(spectrum.freqs_hz, low_hz, high_hz)
+    power: Floats = spectrum.power_uv2_hz[:, inside].sum(axis=1) / WINDOW_S
+    return power
 
 
 def peak_to_peak_uv(eeg_uv: npt.NDArray[np.float32]) -> Floats:
@@ -165,32 +184,42 @@ def peak_to_peak_uv(eeg_uv: npt.NDArray[np.float32]) -> Floats:
 def regions_of(spectrum: Spectrum, peak_to_peak: Floats, usable: Bools, disturbed: Bools) -> tuple[RegionBackground, ...]:
     """Rhythm of every region that has a usable channel. `usable` and `disturbed` are `(19,)`; a disturbed channel (eye movements, muscle)
     counts only where its region has no better one."""
-    result = []
+    chosen: dict[Region, npt.NDArray[np.intp]] = {}
     for region, rows in REGION_INDEX.items():
         good = rows[usable[rows] & ~disturbed[rows]]
         good = good if len(good) else rows[usable[rows]]
-        if len(good) == 0:
-            continue
-        power = np.exp(np.log(np.maximum(spectrum.power_uv2_hz[good], 1e-12)).mean(axis=0))
-        ratio = aperiodic_ratio(power)
-        band = max(Band, key=lambda b: float(ratio[band_bins(b)].mean()))
-        hz, height = _peak(ratio, band_bins(band))
-        amplitude_uv = round(float(np.median(peak_to_peak[good])) / 2, 2)
-        rhythm = RegionRhythm(region=region, band=band, dominant_hz=round(hz, 2), amplitude_uv=amplitude_uv)
-        result.append(RegionBackground(rhythm=rhythm, peak_ratio=height, rows=good))
+        if len(good):
+            chosen[region] = good
+    if not chosen:
+        return ()
+    ratios = aperiodic_ratio(np.stack([mean_power(spectrum, rows) for rows in chosen.values()]))
+    alpha_uv = np.sqrt(band_power_uv2(spectrum, *BAND_EDGES_HZ[Band.ALPHA]))
+    result = []
+    for (region, rows), ratio in zip(chosen.items(), ratios, strict=True):
+        band = max(Band, key=lambda b: float(ratio[_BAND_BINS[b]].mean()))
+        hz, height = peak_of(ratio, _BAND_BINS[band])
+        rhythm = RegionRhythm(
+            region=region,
+            band=band,
+            dominant_hz=round(hz, 2),
+            amplitude_uv=round(float(np.median(peak_to_peak[rows])) / 2, 2),
+            alpha_uv=round(float(np.median(alpha_uv[rows])), 2),
+        )
+        result.append(RegionBackground(rhythm=rhythm, peak_ratio=height, rows=rows))
     return tuple(result)
 
 
-def background_findings(segment_id: str, regions: tuple[RegionBackground, ...]) -> list[Finding]:
-    """Alpha rhythm, delta, theta and beta activity, low voltage."""
+def background_findings(segment_id: str, regions: tuple[RegionBackground, ...], posterior: PosteriorRhythm | None) -> list[Finding]:
+    """Alpha rhythm (a posterior rhythm from 8 Hz on), delta, theta and beta activity, low voltage."""
     found = []
+    if posterior is not None and posterior.frequency_hz >= BAND_EDGES_HZ[Band.ALPHA][0]:
+        unit = "times the aperiodic fit"
+        found.append(finding(segment_id, FindingKind.ALPHA_RHYTHM, posterior.channels, posterior.peak_ratio, PEAK_FACTOR, unit))
     for region in regions:
         rhythm = region.rhythm
         if region.peak_ratio < PEAK_FACTOR:
             continue
         kind = _ACTIVITY.get(rhythm.band)
-        if rhythm.band == Band.ALPHA and rhythm.region == Region.POSTERIOR:
-            kind = FindingKind.ALPHA_RHYTHM
         if kind is not None:
             where = names_of(region.rows)
             found.append(finding(segment_id, kind, where, region.peak_ratio, PEAK_FACTOR, "times the aperiodic fit"))
@@ -206,8 +235,7 @@ def asymmetry_findings(segment_id: str, spectrum: Spectrum, usable: Bools) -> li
 
     Amplitude is the root of the power from 2 to 20 Hz, averaged over the usable homologous pairs of the region.
     """
-    inside = between(spectrum.freqs_hz, *ASYMMETRY_HZ)
-    amplitude = np.sqrt(spectrum.power_uv2_hz[:, inside].sum(axis=1) / WINDOW_S)
+    amplitude = np.sqrt(band_power_uv2(spectrum, *ASYMMETRY_HZ))
     found = []
     for rows in REGION_INDEX.values():
         left = [int(r) for r in rows if CHANNELS[r] in LEFT_CHANNELS]

@@ -21,6 +21,22 @@ def _neighbours() -> npt.NDArray[np.bool_]:
 NEIGHBOURS: npt.NDArray[np.bool_] = _neighbours()
 """bool `(19, 19)`: True where two different electrodes are neighbours."""
 
+
+_RIM_RAD = np.deg2rad(72)
+"""T3 lies at 40 % of the arc of 180 degrees from the vertex (Jasper 1958)."""
+
+
+def _on_sphere() -> npt.NDArray[np.float64]:
+    xy = np.array([POSITIONS_XY[name] for name in CHANNELS])
+    distance = np.hypot(xy[:, 0], xy[:, 1])
+    polar = distance * _RIM_RAD
+    across = xy * np.divide(np.sin(polar), distance, out=np.zeros_like(distance), where=distance > 0)[:, None]
+    return np.column_stack([across, np.cos(polar)])
+
+
+SPHERE_XYZ: npt.NDArray[np.float64] = _on_sphere()
+"""Electrodes on the unit sphere, `(19, 3)`: x to the right ear, y to the nose, z to the vertex."""
+
 REGION_INDEX: dict[Region, npt.NDArray[np.intp]] = {
     region: np.array([CHANNEL_INDEX[name] for name in names]) for region, names in REGION_CHANNELS.items()
 }

@@ -1,11 +1,29 @@
-"""A user's folder of EDF files."""
+"""A user's folder of EDF files, labelled by the annotations inside them if at all; the embedded synthetic corpus is one too."""
 
 from __future__ import annotations
 
 from pyarrow import fs
 
 from cg_data import storage
+from cg_data.corpora.source import Source
 from cg_data.errors import StorageError
+from cg_data.marks import Labels
+from cg_data.reference_labels import labels_of_notes
+from cg_data.signal_file import SignalFile
+
+
+def sources(uri: str) -> list[Source]:
+    """Recordings below `uri`; only their headers tell the patient.
+
+    Raises:
+        StorageError: see `list_recordings`.
+    """
+    return [Source(uri=recording) for recording in list_recordings(uri)]
+
+
+def labels(source: Source, file: SignalFile) -> Labels:
+    """What the file's own annotations say, by the allow-list of `cg_data.reference_labels`."""
+    return labels_of_notes(file.annotations, file.runs_s[-1][1])
 
 
 def list_recordings(uri: str) -> list[str]:

@@ -28,7 +28,7 @@ def marks_of_labels(labels: Iterable[Label], mask: npt.NDArray[np.bool_], min_bo
     rows = [
         _mark(Waveform(label.name), label.channel, label.onset_s, label.duration_s, min_box_s)
         for label in labels
-        if label.kind is LabelKind.WAVEFORM and label.channel and mask[CHANNEL_INDEX[label.channel]]
+        if label.kind is LabelKind.WAVEFORM and label.channel in CHANNEL_INDEX and mask[CHANNEL_INDEX[label.channel]]
     ]
     return np.array([row for row in rows if row[3] > row[2]], dtype=np.float64).reshape(-1, 4)
 

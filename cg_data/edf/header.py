@@ -18,7 +18,12 @@ _MAX_SIGNALS = 512
 _MAX_RECORD_S = 3600.0
 _MAX_SAMPLES_PER_RECORD = 1_000_000
 _MAX_SFREQ_HZ = 100_000.0
+_MAX_RECORD_BYTES = 64 << 20
 _SIGNAL_FIELD_BYTES = (16, 80, 8, 8, 8, 8, 8, 80, 8, 32)
+_DECIMAL = re.compile(r"[+-]?([0-9]+[.,]?[0-9]*|[.,][0-9]+)([eE][+-]?[0-9]+)?")
+_GROUPED = re.compile(r"[+-]?[1-9][0-9]{0,2}(,[0-9]{3})+")
+_INT16_LIMITS = (-32768, 32768)
+"""32768, which no sample can reach, is what some systems write for the digital maximum."""
 _UV_PER_UNIT = {"uv": 1.0, "µv": 1.0, "μv": 1.0, "microv": 1.0, "mv": 1e3, "v": 1e6, "nv": 1e-3}
 _OTHER_FORMATS: tuple[tuple[bytes, str, str], ...] = (
     (b"\xffBIOSEMI", "bdf", "a BioSemi BDF file (24-bit)"),
@@ -53,13 +58,27 @@ class SignalHeader:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class EdfHeader:
-    """A checked header. `kind` is "EDF", "EDF+C" or "EDF+D"; `n_records` is as written (-1 for a recording that was never closed)."""
+    """A checked header. `kind` is "EDF", "EDF+C" or "EDF+D"; `n_records` is as written (-1 for a recording that was never closed).
+
+    `flags` are ``header.not_ascii`` and ``header.decimal_comma``: against rules 1 and 6 of EDF+ (section 2.1.3), and read all the same.
+    """
 
     kind: str
     patient: str
     n_records: int
     record_s: float
     signals: tuple[SignalHeader, ...]
+    flags: tuple[str, ...]
+
+    @property
+    def has_signal(self) -> bool:
+        """Whether there is more than annotations."""
+        return any(not signal.is_annotations for signal in self.signals)
+
+    @property
+    def fastest_hz(self) -> float:
+        """The highest sampling rate of any signal but annotations, in hertz; 0 where there is none."""
+        return max((self.sfreq_hz(i) for i, signal in enumerate(self.signals) if not signal.is_annotations), default=0.0)
 
     @property
     def header_bytes(self) -> int:
@@ -81,11 +100,13 @@ class EdfHeader:
 def parse_header(head: bytes, name: str) -> EdfHeader:
     """Parse and check a header from the first bytes of a file (all of it, or at least 256 x 513 bytes).
 
+    A record may last 0 s only where there are annotations and no signal (Kemp and Olivan 2003, section 2.1.3).
+
     Raises:
         EdfError: ``file.*``, ``format.*`` or ``header.*``.
     """
     _refuse_other_formats(head, name)
-    reserved = head[192:236].decode("latin-1").strip(" \x00")
+    reserved = _text(head[192:236])
     if reserved.upper().startswith("24BIT"):
         raise EdfError("format.bdf", f"{name}: this is a BDF file (24-bit), not EDF. Convert it to EDF+.")
     n_signals = _integer(head[252:256], "n_signals", name)
@@ -101,19 +122,22 @@ def parse_header(head: bytes, name: str) -> EdfHeader:
         raise EdfError("header.n_records", f"{name}: the number of records is {n_records}; only -1 (not closed) may be negative.")
     header = EdfHeader(
         kind=reserved[:5] if reserved[:5] in ("EDF+C", "EDF+D") else "EDF",
-        patient=head[8:88].decode("latin-1").strip(" \x00"),
+        patient=_text(head[8:88]),
         n_records=n_records,
-        record_s=_record_duration_s(head[244:252], name),
+        record_s=_number(head[244:252]),
         signals=_signals(head[_FIXED_BYTES:expected], n_signals, name),
+        flags=_flags(head[:expected], n_signals),
     )
-    _check_rates(header, name)
+    _check_sizes(header, _text(head[244:252]), name)
     return header
 
 
 def calibration_uv(signal: SignalHeader, name: str) -> tuple[float, float]:
     """Gain and offset that turn digital values into microvolts: ``uv = gain * digital + offset``.
 
-    A physical minimum above the maximum is legal (inverted polarity); a swapped digital pair leaves the polarity open and is refused.
+    A physical minimum above the maximum is legal: that is how a negative gain is written (Kemp and Olivan 2003, section 2.1.3, rule 5).
+    The same rule demands a digital minimum below the maximum. A swapped digital pair is refused, for programs differ in whether it turns
+    the polarity, and polarity tells a spike from its mirror image.
 
     Raises:
         EdfError: ``signal.unit``, ``signal.digital_range`` or ``signal.physical_range``.
@@ -122,17 +146,18 @@ def calibration_uv(signal: SignalHeader, name: str) -> tuple[float, float]:
     if unit not in _UV_PER_UNIT:
         raise EdfError("signal.unit", f"{name}: signal '{signal.label}' is in '{signal.unit}'; uV, mV, V or nV is needed.")
     low, high = signal.digital_min, signal.digital_max
-    if not (math.isfinite(low) and math.isfinite(high) and low < high):
+    if not _INT16_LIMITS[0] <= low < high <= _INT16_LIMITS[1]:
         raise EdfError(
             "signal.digital_range", f"{name}: signal '{signal.label}' has the digital range {low:g} to {high:g}, which fixes no scale."
         )
     start, stop = signal.physical_min, signal.physical_max
-    if not (math.isfinite(start) and math.isfinite(stop)) or start == stop:
+    gain_uv = (stop - start) / (high - low) * _UV_PER_UNIT[unit]
+    offset_uv = start * _UV_PER_UNIT[unit] - gain_uv * low
+    if not (math.isfinite(gain_uv) and math.isfinite(offset_uv)) or gain_uv == 0:
         raise EdfError(
             "signal.physical_range", f"{name}: signal '{signal.label}' has the physical range {start:g} to {stop:g}, which fixes no scale."
         )
-    gain = (stop - start) / (high - low)
-    return gain * _UV_PER_UNIT[unit], (start - gain * low) * _UV_PER_UNIT[unit]
+    return gain_uv, offset_uv
 
 
 def _refuse_other_formats(head: bytes, name: str) -> None:
@@ -148,26 +173,22 @@ def _refuse_other_formats(head: bytes, name: str) -> None:
 
 
 def _integer(field: bytes, key: str, name: str) -> int:
-    text = field.decode("latin-1").strip(" \x00")
+    text = _text(field)
     if not re.fullmatch(r"[+-]?[0-9]+", text):
         raise EdfError(f"header.{key}", f"{name}: the header field {key} reads '{text}', which is not a whole number.")
     return int(text)
 
 
 def _number(field: bytes) -> float:
-    """A decimal number, NaN where there is none; a decimal comma is accepted."""
-    text = field.decode("latin-1").strip(" \x00").replace(",", ".")
-    return float(text) if re.fullmatch(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?", text) else math.nan
+    """A decimal number, NaN where there is none. A decimal comma is accepted, but ``1,000`` may be one or a thousand: NaN."""
+    text = _text(field)
+    return float(text.replace(",", ".")) if _DECIMAL.fullmatch(text) and not _GROUPED.fullmatch(text) else math.nan
 
 
-def _record_duration_s(field: bytes, name: str) -> float:
-    duration_s = _number(field)
-    if not 0 < duration_s <= _MAX_RECORD_S:
-        raise EdfError(
-            "header.record_duration",
-            f"{name}: a data record lasts '{field.decode('latin-1').strip()}' s; it must be above 0 and at most 3600.",
-        )
-    return duration_s
+def _whole_number(field: bytes) -> float:
+    """As `_number`, NaN too where it is not whole: a limit of the digital range."""
+    value = _number(field)
+    return value if value.is_integer() else math.nan
 
 
 def _signals(block: bytes, n_signals: int, name: str) -> tuple[SignalHeader, ...]:
@@ -180,18 +201,18 @@ def _signals(block: bytes, n_signals: int, name: str) -> tuple[SignalHeader, ...
     for label, _, unit, p_min, p_max, d_min, d_max, _, samples, _ in zip(*columns, strict=True):
         n_samples = _integer(samples, "samples_per_record", name)
         if not 1 <= n_samples <= _MAX_SAMPLES_PER_RECORD:
-            text = label.decode("latin-1").strip()
             raise EdfError(
-                "header.samples_per_record", f"{name}: signal '{text}' has {n_samples} samples per record; 1 to 1000000 are possible."
+                "header.samples_per_record",
+                f"{name}: signal '{_text(label)}' has {n_samples} samples per record; 1 to 1000000 are possible.",
             )
         signals.append(
             SignalHeader(
-                label=label.decode("latin-1").strip(" \x00"),
+                label=_text(label),
                 unit=_unit(unit),
                 physical_min=_number(p_min),
                 physical_max=_number(p_max),
-                digital_min=_number(d_min),
-                digital_max=_number(d_max),
+                digital_min=_whole_number(d_min),
+                digital_max=_whole_number(d_max),
                 samples_per_record=n_samples,
                 offset=offset,
             )
@@ -209,9 +230,27 @@ def _unit(field: bytes) -> str:
         return text.decode("latin-1")
 
 
-def _check_rates(header: EdfHeader, name: str) -> None:
-    if all(signal.is_annotations for signal in header.signals):
-        raise EdfError("header.no_signal", f"{name}: the file holds annotations only, no signal.")
-    fastest = max(header.sfreq_hz(i) for i, signal in enumerate(header.signals) if not signal.is_annotations)
-    if fastest > _MAX_SFREQ_HZ:
-        raise EdfError("header.record_duration", f"{name}: a sampling rate of {fastest:g} Hz follows from the header, which cannot be EEG.")
+def _flags(head: bytes, n_signals: int) -> tuple[str, ...]:
+    physical = head[_FIXED_BYTES + 104 * n_signals : _FIXED_BYTES + 120 * n_signals]
+    comma = b"," in physical or b"," in head[244:252]
+    return ("header.not_ascii",) * (not head.isascii()) + ("header.decimal_comma",) * comma
+
+
+def _check_sizes(header: EdfHeader, record_duration: str, name: str) -> None:
+    longest = 0 <= header.record_s <= _MAX_RECORD_S
+    if not longest or (header.record_s == 0 and header.has_signal):
+        raise EdfError("header.record_duration", f"{name}: a data record lasts '{record_duration}' s; it must be above 0 and at most 3600.")
+    if header.has_signal and header.fastest_hz > _MAX_SFREQ_HZ:
+        raise EdfError(
+            "header.record_duration", f"{name}: a sampling rate of {header.fastest_hz:g} Hz follows from the header, which cannot be EEG."
+        )
+    if header.record_bytes > _MAX_RECORD_BYTES:
+        raise EdfError(
+            "header.record_bytes",
+            f"{name}: a data record has {header.record_bytes} bytes; at most {_MAX_RECORD_BYTES} are read (the standard recommends 61440).",
+        )
+
+
+def _text(field: bytes) -> str:
+    """A header field without the blanks (or NULs, which some systems write) that fill it."""
+    return field.decode("latin-1").strip(" \x00")

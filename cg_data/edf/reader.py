@@ -1,87 +1,140 @@
-"""EDF and EDF+ files read in place: int16 records by memory map, any window as float32 microvolts.
+"""EDF and EDF+ files read by range: any window as float32 microvolts or as int16, never the whole file in memory.
+
+A file is read whole once, in blocks (`cg_data.edf.scan`); with the index of that reading another process opens it by its header alone.
 
 A damaged file is refused with a typed reason, never read as signal. What is accepted although it departs from the standard is named in
-`EdfFile.flags`: ``records.unclosed``, ``records.count_corrected``, ``records.fewer_than_header``, ``records.gap_in_edf_plus_c``,
-``data.trailing_bytes`` and ``annotations.unreadable``.
+`EdfFile.flags`: ``header.not_ascii``, ``header.decimal_comma``, ``records.unclosed``, ``records.count_corrected``,
+``records.fewer_than_header``, ``records.gap_in_edf_plus_c``, ``records.clock_drift``, ``data.trailing_bytes``,
+``data.beyond_digital_range``, ``annotations.unreadable``, ``annotations.not_utf8`` and ``annotations.absent``.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import math
 from collections.abc import Sequence
-from pathlib import Path
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
-from pyarrow import fs
 
-from cg_data import storage
 from cg_data.edf.header import EdfHeader, calibration_uv, parse_header
-from cg_data.edf.tal import Annotation, Timing, misplaced_record_start, read_timing
-from cg_data.errors import EdfError, StorageError
+from cg_data.edf.index import EdfIndex
+from cg_data.edf.scan import scan
+from cg_data.edf.source import ByteSource, FileSource, MemorySource
+from cg_data.edf.tal import Annotation, read_notes
+from cg_data.errors import EdfError
 
 _LARGEST_HEADER_BYTES = 256 * 513
-_LINE_ENDS_LOOKED_AT = 1 << 24
-_LINE_ENDS_NEEDED = 16
+_STRIPS_FROM_BYTES = 1 << 20
+"""Records larger than this are read signal by signal, only where the window is."""
+_BEYOND_SHARE = 0.01
+_LEAST_EEG_UV, _MOST_EEG_UV = 0.05, 5000.0
+"""Bounds of the median standard deviation of EEG; amplifiers alone have 0.3 uV of noise, and 5 mV is a saturated input."""
 
-__all__ = ["Annotation", "EdfFile"]
+__all__ = ["Annotation", "EdfFile", "read_annotations"]
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class EdfFile:
-    """One checked recording. `records` is int16 `(records, samples of all signals in a record)`, a view of the file.
+    """One checked recording (a `cg_data.signal_file.SignalFile`). Time counts in seconds from the start of the first record."""
 
-    Time counts in seconds from the start of the first record; `runs` gives (first record, records, start) of each contiguous stretch.
-    """
-
-    name: str
-    sha256: str
-    header: EdfHeader
-    annotations: tuple[Annotation, ...]
-    flags: tuple[str, ...]
-    runs: tuple[tuple[int, int, float], ...]
-    records: npt.NDArray[np.int16]
-
-    @classmethod
-    def open(cls, uri: str) -> EdfFile:
-        """Open the file at `uri`, mapped where it is on a mounted file system, else read into memory.
+    def __init__(self, source: ByteSource, index: EdfIndex | None = None) -> None:
+        """Check `source` by reading all of it, or by its header alone where its `index` is given.
 
         Raises:
-            EdfError: it is no EDF file or a damaged one.
-            StorageError: it is not there or cannot be read.
+            EdfError: it is no EDF file, a damaged one, or not the one that was indexed (``file.changed``).
+            StorageError: it cannot be read.
         """
-        filesystem, path = storage.resolve(uri)
-        name = path.rsplit("/", 1)[-1]
-        if not isinstance(filesystem, fs.LocalFileSystem):
-            return cls.from_bytes(storage.read_bytes(uri), name)
-        try:
-            if Path(path).stat().st_size == 0:
-                raise EdfError("file.empty", f"{name}: the file is empty.")
-            return _checked(np.memmap(path, dtype=np.uint8, mode="r"), name)
-        except OSError as error:
-            raise StorageError(f"{uri}: cannot be read ({error.strerror}).") from error
+        self._source = source
+        self.name = source.name
+        if index is not None and source.size != index.size:
+            raise EdfError("file.changed", f"{self.name}: the file has {source.size} bytes, it had {index.size} when it was indexed.")
+        head = source.read(0, min(source.size, _LARGEST_HEADER_BYTES if index is None else index.header_bytes)).tobytes()
+        if index is not None and hashlib.sha256(head).hexdigest() != index.header_sha256:
+            raise EdfError("file.changed", f"{self.name}: the header is not the one that was indexed.")
+        self.header: EdfHeader = parse_header(head, self.name)
+        if not self.header.has_signal:
+            raise EdfError("header.no_signal", f"{self.name}: the file holds annotations only, no signal.")
+        if index is None:
+            index, self.__dict__["annotations"] = scan(source, head[: self.header.header_bytes], self.header)
+        self._index = index
+
+    @classmethod
+    def open(cls, uri: str, index: EdfIndex | None = None) -> EdfFile:
+        """Open the file at `uri`; errors as above."""
+        return cls(FileSource(uri), index)
 
     @classmethod
     def from_bytes(cls, data: bytes, name: str) -> EdfFile:
-        """A file that is in memory already, such as an upload.
+        """A file that is in memory already, such as an upload; errors as above."""
+        return cls(MemorySource(data, name))
 
-        Raises:
-            EdfError: it is no EDF file or a damaged one.
-        """
-        return _checked(np.frombuffer(data, dtype=np.uint8), name)
+    @property
+    def index(self) -> bytes:
+        return self._index.to_bytes()
+
+    @property
+    def sha256(self) -> str:
+        return self._index.sha256
+
+    @property
+    def flags(self) -> tuple[str, ...]:
+        return self._index.flags
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        return self.header.labels
+
+    @property
+    def patient(self) -> str:
+        return self.header.patient
+
+    @cached_property
+    def annotations(self) -> tuple[Annotation, ...]:
+        """The notes by onset. An index does not hold them: a file opened with one is read whole when they are asked for."""
+        head = self._source.read(0, self.header.header_bytes).tobytes()
+        return scan(self._source, head, self.header)[1]
 
     @property
     def runs_s(self) -> tuple[tuple[float, float], ...]:
-        """Contiguous stretches, (start, stop) in seconds."""
-        return tuple((start_s, start_s + count * self.header.record_s) for _, count, start_s in self.runs)
+        return tuple((start_s, start_s + count * self.header.record_s) for _, count, start_s in self._index.runs)
 
-    def read_uv(self, signals: Sequence[int], start_s: float, stop_s: float) -> npt.NDArray[np.float32]:
-        """Signals of one rate from `start_s` to `stop_s` (rounded to samples), float32 `(signals, samples)` in microvolts.
+    def sfreq_hz(self, signal: int) -> float:
+        return self.header.sfreq_hz(signal)
+
+    def check(self, signals: Sequence[int]) -> None:
+        """Refuse signals that are no EEG in microvolts.
 
         Raises:
-            EdfError: a signal's calibration fixes no scale (``signal.*``).
+            EdfError: ``signal.unit``, ``signal.digital_range``, ``signal.physical_range``, ``signal.amplitude``, ``data.misaligned`` or
+                ``data.beyond_digital_range`` (more than one sample in a hundred).
+        """
+        gains_uv = [calibration_uv(self.header.signals[i], self.name)[0] for i in signals]
+        evidence = [self._index.evidence[i] for i in signals]
+        if 2 * sum(e.noise_looks > 0 for e in evidence) > len(evidence):
+            raise EdfError("data.misaligned", f"{self.name}: the samples are noise over the whole digital range: bytes were lost or added.")
+        for i, e in zip(signals, evidence, strict=True):
+            h = self.header.signals[i]
+            if e.beyond_range > _BEYOND_SHARE * self._index.n_records * h.samples_per_record:
+                raise EdfError(
+                    "data.beyond_digital_range",
+                    f"{self.name}: {e.beyond_range} samples of signal '{h.label}' lie beyond its digital range "
+                    f"({h.digital_min:g} to {h.digital_max:g}): the header is wrong, or bytes were lost.",
+                )
+        spread_uv = float(np.median([e.spread_steps * abs(gain) for e, gain in zip(evidence, gains_uv, strict=True)]))
+        if spread_uv > _MOST_EEG_UV or 0 < spread_uv < _LEAST_EEG_UV:
+            raise EdfError(
+                "signal.amplitude",
+                f"{self.name}: by unit and physical range of the header the EEG has a standard deviation of {spread_uv:.3g} uV; "
+                f"{_LEAST_EEG_UV:g} to {_MOST_EEG_UV:g} uV are possible.",
+            )
+
+    def read_digital(self, signals: Sequence[int], start_s: float, stop_s: float) -> npt.NDArray[np.int16]:
+        """Signals of one rate from `start_s` to `stop_s` (rounded to samples) as they lie in the file, int16 `(signals, samples)`.
+
+        Raises:
+            EdfError: ``file.changed``.
+            StorageError: the file cannot be read.
             ValueError: the stretch is not within one run, or the signals differ in rate.
         """
         headers = [self.header.signals[i] for i in signals]
@@ -89,82 +142,68 @@ class EdfFile:
         if any(h.samples_per_record != per_record for h in headers):
             raise ValueError("signals of one rate are read together")
         first_record, start, stop = self._samples(start_s, stop_s, per_record)
-        records = self.records[first_record + start // per_record : first_record + math.ceil(stop / per_record)]
-        skip = start % per_record
-        out = np.empty((len(headers), stop - start), dtype=np.float32)
+        out = np.empty((len(headers), stop - start), dtype=np.int16)
+        if self.header.record_bytes > _STRIPS_FROM_BYTES:
+            self._read_strips(out, [h.offset for h in headers], first_record, start, per_record)
+            return out
+        from_record, to_record, skip = start // per_record, math.ceil(stop / per_record), start % per_record
+        size = self.header.record_bytes
+        at = self.header.header_bytes + first_record * size
+        records = self._source.read(at + from_record * size, at + to_record * size).view("<i2").reshape(-1, size // 2)
         for row, h in zip(out, headers, strict=True):
-            gain, offset = calibration_uv(h, self.name)
-            digital = records[:, h.offset : h.offset + per_record].reshape(-1)[skip : skip + len(row)]
-            row[:] = digital.astype(np.float64) * gain + offset
+            row[:] = records[:, h.offset : h.offset + per_record].reshape(-1)[skip : skip + len(row)]
         return out
+
+    def read_uv(self, signals: Sequence[int], start_s: float, stop_s: float) -> npt.NDArray[np.float32]:
+        """As `read_digital`, in microvolts: float32, computed in float64 and rounded once.
+
+        Raises:
+            EdfError: a signal's calibration fixes no scale (``signal.*``), or as above.
+        """
+        scales = [calibration_uv(self.header.signals[i], self.name) for i in signals]
+        digital = self.read_digital(signals, start_s, stop_s)
+        out = np.empty(digital.shape, dtype=np.float32)
+        for row, steps, (gain, offset) in zip(out, digital, scales, strict=True):
+            row[:] = steps * gain + offset
+        return out
+
+    def _read_strips(self, out: npt.NDArray[np.int16], offsets: list[int], first_record: int, start: int, per_record: int) -> None:
+        """Fill `out` from very long records, of which only the part within the window is read."""
+        stop = start + out.shape[1]
+        for record in range(start // per_record, math.ceil(stop / per_record)):
+            low, high = max(start, record * per_record), min(stop, (record + 1) * per_record)
+            at = self.header.header_bytes + (first_record + record) * self.header.record_bytes
+            for row, offset in zip(out, offsets, strict=True):
+                first = at + 2 * (offset + low - record * per_record)
+                row[low - start : high - start] = self._source.read(first, first + 2 * (high - low)).view("<i2")
 
     def _samples(self, start_s: float, stop_s: float, per_record: int) -> tuple[int, int, int]:
         """First record of the run that holds the stretch, and its first and last sample counted from there."""
         sfreq_hz = per_record / self.header.record_s
-        for first_record, count, run_start_s in self.runs:
+        for first_record, count, run_start_s in self._index.runs:
             start, stop = round((start_s - run_start_s) * sfreq_hz), round((stop_s - run_start_s) * sfreq_hz)
             if 0 <= start <= stop <= count * per_record:
                 return first_record, start, stop
         raise ValueError(f"{start_s:g} s to {stop_s:g} s is not within one contiguous run of {self.name}")
 
 
-def _checked(data: npt.NDArray[np.uint8], name: str) -> EdfFile:
-    header = parse_header(data[:_LARGEST_HEADER_BYTES].tobytes(), name)
-    payload = data[header.header_bytes :]
-    n_records, flags = _count_records(header, len(payload), name)
-    _refuse_line_end_damage(payload, name)
-    records = payload[: n_records * header.record_bytes].view("<i2").reshape(n_records, header.record_bytes // 2)
-    timing = _timing(header, records, payload, name)
-    return EdfFile(
-        name=name,
-        sha256=hashlib.sha256(data.data).hexdigest(),
-        header=header,
-        annotations=timing.annotations,
-        flags=flags + timing.flags,
-        runs=timing.runs,
-        records=records,
-    )
+def read_annotations(uri: str) -> tuple[Annotation, ...]:
+    """The notes of an EDF+ file that may hold nothing else, such as the hypnograms of Sleep-EDF; onsets from the header's start time.
 
-
-def _count_records(header: EdfHeader, payload_bytes: int, name: str) -> tuple[int, tuple[str, ...]]:
-    """Whole records that are there, at most as many as the header says; flags where the two differ."""
-    by_size, rest = divmod(payload_bytes, header.record_bytes)
-    if by_size == 0:
-        raise EdfError("data.none", f"{name}: there is not one whole data record after the header.")
-    if header.n_records in (-1, 0):
-        flags = ["records.unclosed" if header.n_records else "records.count_corrected"] + ["data.trailing_bytes"] * bool(rest)
-        return by_size, tuple(flags)
-    if by_size < header.n_records:
-        return by_size, ("records.fewer_than_header",)
-    more = by_size > header.n_records or rest > 0
-    return header.n_records, ("data.trailing_bytes",) if more else ()
-
-
-def _refuse_line_end_damage(payload: npt.NDArray[np.uint8], name: str) -> None:
-    """Refuse a file in which a text-mode transfer turned LF into CRLF: all samples after the first line end lie elsewhere.
-
-    Then no LF is left without a CR before it, while in sound data one in 256 has one. The file's size does not always tell, for some
-    tools cut it to what the header says.
+    Raises:
+        EdfError: it is no EDF+ file, or its notes cannot be read (``annotations.*``).
+        StorageError: it cannot be read.
     """
-    part = payload[:_LINE_ENDS_LOOKED_AT]
-    line_feeds = np.flatnonzero(part == 0x0A)
-    after_cr = int((part[line_feeds[line_feeds > 0] - 1] == 0x0D).sum())
-    if len(line_feeds) >= _LINE_ENDS_NEEDED and after_cr >= len(line_feeds) - 1:
-        raise EdfError("data.line_ends", f"{name}: a text-mode transfer turned LF into CRLF inside the signal. Fetch the file again.")
-
-
-def _timing(header: EdfHeader, records: npt.NDArray[np.int16], payload: npt.NDArray[np.uint8], name: str) -> Timing:
-    notes = [signal for signal in header.signals if signal.is_annotations]
-    if not notes:
-        if header.kind == "EDF+D":
-            raise EdfError(
-                "records.start_unreadable", f"{name}: a discontinuous file (EDF+D) without the signal that gives its records' times."
-            )
-        return Timing(runs=((0, len(records), 0.0),), annotations=(), flags=())
-    blocks = [[row[s.offset : s.offset + s.samples_per_record].tobytes() for s in notes] for row in records]
-    fastest_hz = max(header.sfreq_hz(i) for i, signal in enumerate(header.signals) if not signal.is_annotations)
-    timing = read_timing(blocks, kind=header.kind, record_s=header.record_s, fastest_hz=fastest_hz, name=name)
-    offsets = {2 * signal.offset for signal in notes}
-    if "annotations.unreadable" in timing.flags and misplaced_record_start(payload.data, header.record_bytes, offsets):
-        raise EdfError("records.shifted", f"{name}: records do not lie where the header says: bytes were lost or added inside the file.")
-    return timing
+    source = FileSource(uri)
+    header = parse_header(source.read(0, min(source.size, _LARGEST_HEADER_BYTES)).tobytes(), source.name)
+    spans = [(2 * s.offset, 2 * (s.offset + s.samples_per_record)) for s in header.signals if s.is_annotations]
+    if not spans:
+        raise EdfError("annotations.absent", f"{source.name}: the file has no signal named 'EDF Annotations'.")
+    notes: list[Annotation] = []
+    for at in range(header.header_bytes, source.size - header.record_bytes + 1, header.record_bytes):
+        for start, stop in spans:
+            found, flags = read_notes(source.read(at + start, at + stop).tobytes())
+            if "annotations.unreadable" in flags:
+                raise EdfError("annotations.unreadable", f"{source.name}: an annotation is not written as EDF+ demands.")
+            notes += found
+    return tuple(sorted(notes, key=lambda note: (note.onset_s, note.text)))

@@ -7,18 +7,22 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import io
 from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from PIL import Image, ImageOps
 
 from cg_data.errors import ConfigError, UserError
+from cg_data.instruct.general import PICTURE_FORMATS
 from cg_data.instruct.prompt import SYSTEM_PROMPT
 from cg_data.page import page_shape, render_batch
 from cg_data.records import Message, Sample
 from cg_data.settings import PageSettings
+from cg_train.recipe import PictureSettings
 
 PATCH_PX, MERGE, FRAMES = 14, 2, 2
 """Side of a patch in pixels, patches per side of a visual token, frames per patch (a still picture is shown twice) of Qwen2.5-VL."""
@@ -32,18 +36,21 @@ IGNORED = -100
 """Label of a token that carries no loss."""
 
 Batch = dict[str, torch.Tensor]
+Patches = tuple[torch.Tensor, torch.Tensor]
+"""`pixel_values` and `image_grid_thw` of one picture or of several."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Encoded:
     """A dialogue in tokens, int64 `(length,)` each. `mm_token_type_ids` is 1 on visual tokens, else 0.
 
-    Without `mm_token_type_ids` the model silently falls back to one-dimensional positions.
+    Without `mm_token_type_ids` the model silently falls back to one-dimensional positions. The last `unseen` tokens are not attended to.
     """
 
     input_ids: npt.NDArray[np.int64]
     labels: npt.NDArray[np.int64]
     mm_token_type_ids: npt.NDArray[np.int64]
+    unseen: int = 0
 
 
 def image_tokens(page: PageSettings) -> int:
@@ -86,17 +93,17 @@ def _normalised() -> torch.Tensor:
 
 
 def encode_dialogue(tokenizer: Any, messages: Sequence[Message], image_tokens: int, *, with_answer: bool) -> Encoded:
-    """A dialogue as the model reads it: the system prompt unless it brings its own, the page at the start of the first user turn.
+    """A dialogue as the model reads it: the system prompt unless it brings its own, the picture at the start of the first user turn.
 
     Args:
-        image_tokens: visual tokens of the page.
+        image_tokens: visual tokens of the page or picture; 0 where there is none.
         with_answer: True for training: the dialogue ends with the assistant, whose turns (with their end of turn) are the labels.
             False for a question: it ends with the user, the header of the assistant's turn follows, and nothing is a label.
 
     Raises:
         UserError: roles that do not alternate, an empty turn, or a turn that holds a control token of the model.
     """
-    text, answers = _chat(_turns(tokenizer, messages, with_answer), with_answer)
+    text, answers = _chat(_turns(tokenizer, messages, with_answer), with_answer, pictured=image_tokens > 0)
     coded = tokenizer(text, return_offsets_mapping=True)
     ids = np.array(coded["input_ids"], dtype=np.int64)
     starts = np.array(coded["offset_mapping"], dtype=np.int64)[:, 0]
@@ -146,9 +153,9 @@ def _refuse_control_tokens(tokenizer: Any, text: str) -> None:
         raise UserError(f"messages: the text holds {held[0]}, a control token of the model. Take it out.")
 
 
-def _chat(turns: Sequence[Message], with_answer: bool) -> tuple[str, list[tuple[int, int]]]:
+def _chat(turns: Sequence[Message], with_answer: bool, *, pictured: bool) -> tuple[str, list[tuple[int, int]]]:
     """The turns in Qwen's chat format, and where in it the assistant speaks: (start, stop) in characters, end of turn included."""
-    text, answers, unseen = "", [], True
+    text, answers, unseen = "", [], pictured
     for turn in turns:
         text += f"{TURN}{turn.role}\n"
         if turn.role == "user" and unseen:
@@ -169,35 +176,95 @@ def pad_ids(encoded: Sequence[Encoded], pad_id: int, padding_side: Literal["left
     for row, one in enumerate(encoded):
         length = len(one.input_ids)
         place = slice(shape[1] - length, None) if padding_side == "left" else slice(length)
-        padded["attention_mask"][row, place] = 1
+        padded["attention_mask"][row, place] = np.arange(length) < length - one.unseen
         for name in ("input_ids", "labels", "mm_token_type_ids"):
             padded[name][row, place] = getattr(one, name)
     return {name: torch.from_numpy(values) for name, values in padded.items()}
 
 
-def collate(
-    encoded: Sequence[Encoded], pages: npt.NDArray[np.uint8], *, pad_id: int, padding_side: Literal["left", "right"] = "right"
-) -> Batch:
-    """All inputs of the model for `n` dialogues about `n` pages, uint8 `(n, height, width)`."""
-    pixel_values, image_grid_thw = page_to_patches(pages)
+def collate(encoded: Sequence[Encoded], patches: Patches, *, pad_id: int, padding_side: Literal["left", "right"] = "right") -> Batch:
+    """All inputs of the model for dialogues and the pictures that their visual tokens stand for, in order."""
+    pixel_values, image_grid_thw = patches
     return pad_ids(encoded, pad_id, padding_side) | {"pixel_values": pixel_values, "image_grid_thw": image_grid_thw}
 
 
 def training_batch(
-    samples: Sequence[Sample], signals: Sequence[npt.NDArray[np.float32]], *, tokenizer: Any, page: PageSettings, max_tokens: int
+    samples: Sequence[Sample],
+    signals: Sequence[npt.NDArray[np.float32]],
+    *,
+    processor: Any,
+    page: PageSettings,
+    pictures: PictureSettings,
+    max_tokens: int,
 ) -> Batch:
     """Samples with their (perhaps scaled) signals, microvolts `(19, 2000)` each, as one batch with labels.
 
+    A sample may be about a page, about a picture or about neither, and a batch may hold all of them.
+
     Raises:
-        UserError: a sample is longer than `max_tokens`; nothing is ever cut off.
+        UserError: a sample is longer than `max_tokens`; nothing is ever cut off. Or its picture cannot be read.
     """
-    visual = image_tokens(page)
-    encoded = [encode_dialogue(tokenizer, sample.messages, visual, with_answer=True) for sample in samples]
+    tokenizer = processor.tokenizer
+    seen = _pages_seen(samples, signals, page)
+    for place, sample in enumerate(samples):
+        if sample.picture is not None:
+            seen[place] = picture_to_patches(sample, processor.image_processor, pictures)
+    counts = [int(seen[place][1].prod()) // MERGE**2 if place in seen else 0 for place in range(len(samples))]
+    encoded = [encode_dialogue(tokenizer, s.messages, count, with_answer=True) for s, count in zip(samples, counts, strict=True)]
     for sample, one in zip(samples, encoded, strict=True):
         if len(one.input_ids) > max_tokens:
             raise UserError(
                 f"sample {sample.sample_id} ({sample.kind}) has {len(one.input_ids)} tokens, more than max_tokens {max_tokens}: "
                 "raise max_tokens, or leave this kind of sample out of the mixture."
             )
-    pages = render_batch(np.stack(signals), np.stack([sample.mask for sample in samples]), page)
-    return collate(encoded, pages, pad_id=tokenizer.pad_token_id)
+    if not seen:
+        encoded[0], seen[0] = _with_unseen_picture(encoded[0], tokenizer.convert_tokens_to_ids(IMAGE))
+    ordered = [seen[place] for place in sorted(seen)]
+    patches = torch.cat([values for values, _ in ordered]), torch.cat([grid for _, grid in ordered])
+    return collate(encoded, patches, pad_id=tokenizer.pad_token_id)
+
+
+def _pages_seen(samples: Sequence[Sample], signals: Sequence[npt.NDArray[np.float32]], page: PageSettings) -> dict[int, Patches]:
+    """The patches of each sample's page by its place in the batch; those without a page have none."""
+    places = [place for place, sample in enumerate(samples) if sample.has_page]
+    if not places:
+        return {}
+    image_tokens(page)
+    pages = render_batch(np.stack([signals[place] for place in places]), np.stack([samples[place].mask for place in places]), page)
+    values, grids = page_to_patches(pages)
+    return dict(zip(places, zip(values.chunk(len(places)), torch.split(grids, 1), strict=True), strict=True))
+
+
+def picture_to_patches(sample: Sample, image_processor: Any, settings: PictureSettings) -> Patches:
+    """The picture of `sample`, upright and in colour, scaled by the model's own image processor.
+
+    Returns:
+        pixel_values float32 `(patches, 1176)` and image_grid_thw int64 `(1, 3)`.
+
+    Raises:
+        UserError: the bytes are no picture that can be read.
+    """
+    assert sample.picture is not None
+    try:
+        with Image.open(io.BytesIO(sample.picture), formats=PICTURE_FORMATS) as opened:
+            picture = ImageOps.exif_transpose(opened).convert("RGB")
+        size = {"shortest_edge": settings.min_pixels, "longest_edge": settings.max_pixels}
+        made = image_processor(images=[picture], size=size, return_tensors="pt")
+    except (OSError, ValueError, SyntaxError) as error:
+        raise UserError(f"sample {sample.sample_id}: its picture cannot be read ({error}). Make the general samples again.") from error
+    return made["pixel_values"], made["image_grid_thw"]
+
+
+def _with_unseen_picture(encoded: Encoded, image_id: int) -> tuple[Encoded, Patches]:
+    """One blank visual token behind a dialogue, which nothing attends to, for a batch of text alone.
+
+    The tower and the projector then take part in every batch with gradients of zero: without, a projector that learns alone would have no
+    gradient to start from, and workers that scatter parameters or gradients (ZeRO stages 2 and 3) would wait for each other for ever.
+    """
+    longer = Encoded(
+        input_ids=np.append(encoded.input_ids, image_id),
+        labels=np.append(encoded.labels, IGNORED),
+        mm_token_type_ids=np.append(encoded.mm_token_type_ids, 1),
+        unseen=1,
+    )
+    return longer, (torch.zeros(MERGE**2, len(IMAGE_MEAN) * FRAMES * PATCH_PX**2), torch.tensor([[1, MERGE, MERGE]]))

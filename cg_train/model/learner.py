@@ -16,7 +16,7 @@ from cg_train.model.encode import training_batch
 from cg_train.model.export import export_folder
 from cg_train.model.load import load_model, set_trainable
 from cg_train.model.sight import FindingsReader, positive_weights, sight_batch, sight_targets
-from cg_train.recipe import StageRecipe
+from cg_train.recipe import PictureSettings, StageRecipe
 from cg_train.step import Targets, answer_targets
 
 
@@ -53,6 +53,7 @@ def load_learner(
     precision: Literal["float32", "bfloat16"],
     attention: Literal["sdpa", "flash_attention_2", "eager"],
     gradient_checkpointing: bool,
+    pictures: PictureSettings,
     page: PageSettings,
     annotations_uri: str,
     about: Mapping[str, Any],
@@ -71,7 +72,9 @@ def load_learner(
     model, _ = set_trainable(loaded.model, recipe.trainable, recipe.lora, seed=recipe.seed)
     network: torch.nn.Module = model
     targets: Targets = answer_targets
-    collate: Collate = functools.partial(training_batch, tokenizer=loaded.tokenizer, page=page, max_tokens=recipe.max_tokens)
+    collate: Collate = functools.partial(
+        training_batch, processor=loaded.processor, page=page, pictures=pictures, max_tokens=recipe.max_tokens
+    )
     if recipe.objective == "sight":
         annotations = {annotation.segment_id: annotation for annotation in read_annotations(annotations_uri)}
         network = FindingsReader(model, positive_weights(annotations.values(), page), recipe.seed)

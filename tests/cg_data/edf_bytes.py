@@ -81,3 +81,15 @@ def note(onset_s: float, duration_s: float, text: str) -> bytes:
 def patched(data: bytes, at: int, value: bytes, width: int) -> bytes:
     """`data` with a header field of `width` bytes replaced."""
     return data[:at] + value.ljust(width) + data[at + width :]
+
+
+_SIGNAL_FIELDS = {
+    "label": (0, 16), "transducer": (16, 80), "unit": (96, 8), "physical_min": (104, 8), "physical_max": (112, 8),
+    "digital_min": (120, 8), "digital_max": (128, 8), "prefiltering": (136, 80), "samples": (216, 8), "reserved": (224, 32),
+}  # fmt: skip
+
+
+def signal_field(n_signals: int, field: str, signal: int) -> int:
+    """Where the header field of a signal begins."""
+    before, width = _SIGNAL_FIELDS[field]
+    return 256 + before * n_signals + width * signal

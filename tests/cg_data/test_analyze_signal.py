@@ -9,41 +9,12 @@ import pytest
 from cg_data.analyze.annotate import annotate, has_finding
 from cg_data.analyze.artefacts import artefacts_of
 from cg_data.analyze.background import LOW_VOLTAGE_UV, aperiodic_ratio, spectrum_of
-from cg_data.records import Annotation, Finding, Segment
-from cg_data.vocabulary import CHANNEL_INDEX, CHANNELS, SFREQ_HZ, UV_PER_STEP, Band, FindingKind, Region, Split
+from cg_data.corpora.source import Source
+from cg_data.records import Annotation, Finding
+from cg_data.vocabulary import CHANNEL_INDEX, CHANNELS, SFREQ_HZ, Band, FindingKind, Region
+from tests.signals_small import TIME_S, pink_uv, rows, segment_of
 
-TIME_S = np.arange(2000) / SFREQ_HZ
 POSTERIOR = ("P3", "Pz", "P4", "O1", "O2")
-
-
-def pink_uv(seed: int = 0, exponent: float = 1.5, rms_uv: float = 12.0) -> npt.NDArray[np.float32]:
-    """1/f noise shared in part between channels, `(19, 2000)`."""
-    rng = np.random.default_rng(seed)
-    freqs_hz = np.fft.rfftfreq(2000, 1 / SFREQ_HZ)
-    freqs_hz[0] = 1
-    shape = np.where(freqs_hz < 0.5, 0, freqs_hz ** (-exponent / 2))
-    waves = np.fft.irfft(shape * (rng.normal(size=(20, 1001)) + 1j * rng.normal(size=(20, 1001))), axis=1)
-    mixed = waves[:19] * 0.6 + waves[19] * 0.8
-    return (mixed / mixed.std() * rms_uv).astype(np.float32)
-
-
-def segment_of(eeg_uv: npt.NDArray[np.float32], mask: npt.NDArray[np.bool_] | None = None) -> Segment:
-    return Segment(
-        segment_id="s0",
-        recording_id="r0",
-        sha256="0",
-        corpus="test",
-        subject="p0",
-        split=Split.TRAIN,
-        start_s=0.0,
-        montage="average",
-        sfreq_recorded_hz=200.0,
-        filter_version="f",
-        flags=(),
-        mask=np.ones(19, dtype=np.bool_) if mask is None else mask,
-        eeg_steps=np.rint(eeg_uv / UV_PER_STEP).astype(np.int16),
-        labels=(),
-    )
 
 
 def measured(eeg_uv: npt.NDArray[np.float32]) -> Annotation:
@@ -53,10 +24,6 @@ def measured(eeg_uv: npt.NDArray[np.float32]) -> Annotation:
 def finding_of(annotation: Annotation, kind: FindingKind) -> Finding:
     (found,) = [f for f in annotation.findings if f.kind == kind]
     return found
-
-
-def rows(*names: str) -> list[int]:
-    return [CHANNEL_INDEX[name] for name in names]
 
 
 def test_a_posterior_ten_hertz_sine_is_an_alpha_rhythm_of_its_frequency_and_amplitude() -> None:
@@ -199,7 +166,7 @@ def test_a_real_alpha_rhythm_is_there_with_eyes_closed_and_blocked_with_eyes_ope
 
     settings, uri = DataSettings(), str(real_eeg / name)
     edf = EdfFile.open(uri)
-    recording = describe(edf, uri=uri, corpus="edf", settings=settings)
+    recording = describe(edf, source=Source(uri=uri), corpus="edf", settings=settings)
     pages = [annotate(s, (), detector_version="none") for s in segments_of(edf, recording, settings=settings)]
     with_alpha = sum(has_finding(page, FindingKind.ALPHA_RHYTHM) for page in pages)
     assert with_alpha == len(pages) if closed else with_alpha <= len(pages) / 3

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from cg_data.corpora.source import Source
 from cg_data.edf.reader import EdfFile
 from cg_data.errors import EdfError, MontageError
 from cg_data.recording import describe
@@ -20,7 +21,7 @@ SETTINGS = DataSettings()
 
 
 def described(spec: Spec, name: str = "x.edf", corpus: str = "edf", settings: DataSettings = SETTINGS) -> Recording:
-    return describe(EdfFile.from_bytes(make(spec), name), uri=name, corpus=corpus, settings=settings)
+    return describe(EdfFile.from_bytes(make(spec), name), source=Source(uri=name), corpus=corpus, settings=settings)
 
 
 def test_two_files_of_one_patient_are_one_subject() -> None:
@@ -64,7 +65,9 @@ def test_only_notes_of_the_allow_list_become_labels() -> None:
     ]
     others = [note(6, 0, "Mr Doe moved"), note(7, 1, "spike"), note(8, 1, "spike@@ECG"), note(9, 0, "Eyes open"), note(9, 1, "seizure")]
     text = make(Spec(plus="EDF+C", notes=notes)), make(Spec(plus="EDF+C", notes=others))
-    first, second = (describe(EdfFile.from_bytes(data, "x.edf"), uri="x", corpus="edf", settings=SETTINGS).labels for data in text)
+    first, second = (
+        describe(EdfFile.from_bytes(data, "x.edf"), source=Source(uri="x"), corpus="edf", settings=SETTINGS).labels for data in text
+    )
     assert [(label.kind, label.name, label.channel, label.onset_s, label.duration_s) for label in first] == [
         (LabelKind.WAVEFORM, "sleep_spindle", "C3", 1.0, 0.8),
         (LabelKind.ARTEFACT, "flat_channel", "T3", 2.0, 3.0),
@@ -79,7 +82,7 @@ def test_only_notes_of_the_allow_list_become_labels() -> None:
 
 def test_a_seizure_may_be_given_by_its_two_ends(real_eeg: Path) -> None:
     edf = EdfFile.open(str(real_eeg / "epviz_demo.edf"))
-    (seizure,) = [x for x in describe(edf, uri="x", corpus="edf", settings=SETTINGS).labels if x.kind == LabelKind.SEIZURE]
+    (seizure,) = [x for x in describe(edf, source=Source(uri="x"), corpus="edf", settings=SETTINGS).labels if x.kind == LabelKind.SEIZURE]
     assert seizure.onset_s == pytest.approx(15.15, abs=0.01)
     assert seizure.onset_s + seizure.duration_s == pytest.approx(44.12, abs=0.01)
 
@@ -119,7 +122,7 @@ def test_real_signal_read_one_byte_off_is_refused(real_eeg: Path) -> None:
         middle = len(sound) // 2
         for damaged in (sound[:middle] + b"\x07" + sound[middle:], sound[:middle] + sound[middle + 1 :]):
             with pytest.raises(EdfError) as caught:
-                describe(EdfFile.from_bytes(damaged, name), uri=name, corpus="edf", settings=SETTINGS)
+                describe(EdfFile.from_bytes(damaged, name), source=Source(uri=name), corpus="edf", settings=SETTINGS)
             assert caught.value.reason == "data.misaligned"
 
 
@@ -130,7 +133,7 @@ def test_every_real_recording_is_segmented_or_refused_with_its_reason(real_eeg: 
     for name, row in rows.items():
         try:
             edf = EdfFile.open(str(real_eeg / name))
-            recording = describe(edf, uri=name, corpus="edf", settings=SETTINGS)
+            recording = describe(edf, source=Source(uri=name), corpus="edf", settings=SETTINGS)
         except EdfError as error:
             refused[name] = error.reason
             continue

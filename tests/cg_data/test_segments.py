@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from cg_data.corpora.source import Source
 from cg_data.edf.reader import EdfFile
 from cg_data.recording import describe
 from cg_data.records import SEGMENT_SCHEMA, Segment, table_of
@@ -20,7 +21,7 @@ SETTINGS = DataSettings()
 
 def segmented(data: bytes, start: int = 0, stop: int | None = None, settings: DataSettings = SETTINGS) -> list[Segment]:
     edf = EdfFile.from_bytes(data, "x.edf")
-    recording = describe(edf, uri="x.edf", corpus="edf", settings=settings)
+    recording = describe(edf, source=Source(uri="x.edf"), corpus="edf", settings=settings)
     segments = list(segments_of(edf, recording, settings=settings, start=start, stop=stop))
     if stop is None and start == 0:
         assert len(segments) == count_segments(recording)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from scipy import signal
 
+from cg_data.corpora.source import Source
 from cg_data.corpora.synthetic import edf_bytes, write_corpus
 from cg_data.corpora.synthetic.events import plant
 from cg_data.corpora.synthetic.subject import Recorded, record
@@ -35,7 +36,7 @@ def read_back(recorded: list[Recorded]) -> list[tuple[Recording, list[Segment]]]
     made = []
     for one in recorded:
         edf = EdfFile.from_bytes(edf_bytes(one), f"sub-{one.subject.number:04d}.edf")
-        recording = describe(edf, uri="", corpus="synthetic", settings=SETTINGS)
+        recording = describe(edf, source=Source(uri=""), corpus="synthetic", settings=SETTINGS)
         made.append((recording, list(segments_of(edf, recording, settings=SETTINGS))))
     return made
 

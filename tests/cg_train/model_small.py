@@ -18,7 +18,7 @@ from cg_data.settings import PageSettings
 from cg_train.model.build import build_tiny, train_tokenizer
 from cg_train.model.encode import Batch, training_batch
 from cg_train.model.load import LoadedModel, load_model
-from cg_train.recipe import TinyModel
+from cg_train.recipe import PictureSettings, TinyModel
 from tests.cg_train.train_small import KINDS, make_sample
 
 logging.disable_progress_bar()
@@ -26,6 +26,7 @@ logging.disable_progress_bar()
 PAGE = PageSettings(pixels_per_row=4, pixels_per_second=14, microvolts_per_row=8.0)
 """140 x 84 pixels: five by three visual tokens, more than one window of the vision tower, not square."""
 TOKENS = 15
+PICTURES = PictureSettings(max_pixels=TOKENS * 28 * 28)
 
 SIZES = TinyModel(
     vision_depth=2,
@@ -59,7 +60,7 @@ def load(folder: str, dtype: torch.dtype = torch.float32) -> LoadedModel:
 
 
 def batch_of(samples: Sequence[Sample], processor: Any) -> Batch:
-    return training_batch(samples, [sample.eeg_uv for sample in samples], tokenizer=processor.tokenizer, page=PAGE, max_tokens=256)
+    return training_batch(samples, [sample.eeg_uv for sample in samples], processor=processor, page=PAGE, pictures=PICTURES, max_tokens=256)
 
 
 def teach(model: Any, processor: Any, steps: int) -> None:

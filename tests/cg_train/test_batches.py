@@ -27,7 +27,7 @@ def _collate(samples: Sequence[Sample], signals: Sequence[npt.NDArray[np.float32
 
 
 def _maker(uri: str, rank: int, workers: int) -> BatchMaker:
-    store = SampleStore(uri)
+    store = SampleStore([uri])
     plan = make_plan(store.index, RECIPE)
     return BatchMaker(
         store=store, plan=plan, rank=rank, workers=workers, micro_batch=2, seed=RECIPE.seed, gain_log2=RECIPE.gain_log2, collate=_collate
@@ -35,7 +35,7 @@ def _maker(uri: str, rank: int, workers: int) -> BatchMaker:
 
 
 def test_the_store_offers_every_training_sample_and_no_held_out_one(samples_uri: str) -> None:
-    store = SampleStore(samples_uri)
+    store = SampleStore([samples_uri])
     assert store.index.num_rows == SEGMENTS * len(KINDS)
     for row, sample_id in enumerate(store.index.column("sample_id").to_pylist()):
         sample = store.sample(row)
@@ -48,7 +48,7 @@ def test_the_store_offers_every_training_sample_and_no_held_out_one(samples_uri:
 def test_any_row_of_a_shard_of_many_row_groups_is_found_with_a_cache_for_one(tmp_path: Path) -> None:
     samples = [make_sample(number, SampleKind.OPEN) for number in range(150)]
     write_table(str(tmp_path / "0.parquet"), table_of(samples, SAMPLE_SCHEMA))
-    store = SampleStore(str(tmp_path), cache_bytes=1)
+    store = SampleStore([str(tmp_path)], cache_bytes=1)
     for row in (0, 149, 54, 55, 56, 110, 1):
         assert store.sample(row).sample_id == samples[row].sample_id
 
@@ -58,7 +58,7 @@ def test_a_folder_without_training_samples_is_refused(tmp_path: Path, split: Spl
     if split is not None:
         write_table(str(tmp_path / "0.parquet"), table_of([make_sample(0, SampleKind.OPEN, split)], SAMPLE_SCHEMA))
     with pytest.raises(StorageError, match=message):
-        SampleStore(str(tmp_path))
+        SampleStore([str(tmp_path)])
 
 
 def test_two_workers_together_consume_bit_for_bit_what_one_consumes(samples_uri: str) -> None:

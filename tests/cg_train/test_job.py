@@ -42,7 +42,7 @@ def test_stages_in_a_row_train_in_one_group_each_with_its_own_folder_checkpoints
         stages,
         settings=TrainSettings(precision="float32", tiny=SIZES, compute=ComputeSettings(workers=2), stage1=WORDS, stage2=WORDS),
         page=PAGE,
-        samples_uri=samples_uri,
+        samples_uris=(samples_uri,),
         annotations_uri=annotations_uri,
         tiny_folder=str(tmp_path / "models" / "init"),
         storage_folder=str(tmp_path / "train"),

@@ -25,7 +25,7 @@ from cg_train.model.encode import (
     page_to_patches,
     training_batch,
 )
-from tests.cg_train.model_small import PAGE, SAMPLES, TOKENS, build, by_processor, pages_of, turns
+from tests.cg_train.model_small import PAGE, PICTURES, SAMPLES, TOKENS, build, by_processor, pages_of, turns
 
 QUESTIONS = [
     turns("Which channel?"),
@@ -84,7 +84,7 @@ def test_a_batch_is_collated_as_the_processor_of_transformers_does(processor: An
     theirs = by_processor(processor, dialogues, pages, with_answer=with_answer, padding_side=side)
     encoded = _encoded(processor, dialogues, with_answer=with_answer)
     assert len({len(one.input_ids) for one in encoded}) > 1
-    ours = collate(encoded, pages, pad_id=processor.tokenizer.pad_token_id, padding_side=side)
+    ours = collate(encoded, page_to_patches(pages), pad_id=processor.tokenizer.pad_token_id, padding_side=side)
     assert set(theirs) == set(ours) - {"labels"}
     for name, value in theirs.items():
         assert torch.equal(ours[name], value), name
@@ -97,7 +97,7 @@ def test_labels_are_exactly_the_turns_of_the_assistant_with_their_end(processor:
         processor, ANSWERED, pages, with_answer=True, padding_side=side, chat_template=MARKED_TEMPLATE, return_assistant_tokens_mask=True
     )
     encoded = _encoded(processor, ANSWERED, with_answer=True)
-    ours = collate(encoded, pages, pad_id=processor.tokenizer.pad_token_id, padding_side=side)
+    ours = collate(encoded, page_to_patches(pages), pad_id=processor.tokenizer.pad_token_id, padding_side=side)
     assert torch.equal(ours["input_ids"], theirs["input_ids"])
     expected = torch.where(torch.tensor(theirs["assistant_masks"]) == 1, theirs["input_ids"], IGNORED)
     assert torch.equal(ours["labels"], expected)
@@ -134,7 +134,9 @@ def test_an_answer_alone_with_blanks_around_it_is_refused(processor: Any, answer
 def test_pages_become_the_patches_that_the_processor_makes_of_colour_pictures(processor: Any, page: PageSettings) -> None:
     count = image_tokens(page)
     samples = SAMPLES[:2]
-    batch = training_batch(samples, [sample.eeg_uv for sample in samples], tokenizer=processor.tokenizer, page=page, max_tokens=4096)
+    batch = training_batch(
+        samples, [sample.eeg_uv for sample in samples], processor=processor, page=page, pictures=PICTURES, max_tokens=4096
+    )
     rows, columns = batch["image_grid_thw"][0, 1:].tolist()
     grey = np.random.default_rng(0).integers(0, 256, (2, rows * 14, columns * 14), dtype=np.uint8)
     pixels, grid = page_to_patches(grey)
@@ -156,14 +158,14 @@ def test_a_page_that_does_not_divide_into_tokens_is_refused(processor: Any, chan
     with pytest.raises(ConfigError, match=r"data\.page: \d+ x \d+ pixels do not divide into 28-pixel tokens\. Set multiple_of to 28"):
         image_tokens(page)
     with pytest.raises(ConfigError, match="do not divide"):
-        training_batch(SAMPLES[:1], [SAMPLES[0].eeg_uv], tokenizer=processor.tokenizer, page=page, max_tokens=4096)
+        training_batch(SAMPLES[:1], [SAMPLES[0].eeg_uv], processor=processor, page=page, pictures=PICTURES, max_tokens=4096)
 
 
 def test_samples_become_what_the_processor_makes_of_their_pages_and_words(processor: Any) -> None:
     mask = np.arange(19) != 4
     samples = [SAMPLES[0], dataclasses.replace(SAMPLES[5], mask=mask), SAMPLES[8]]
     signals = [samples[0].eeg_uv, samples[1].eeg_uv, 1.7 * samples[2].eeg_uv]
-    ours = training_batch(samples, signals, tokenizer=processor.tokenizer, page=PAGE, max_tokens=256)
+    ours = training_batch(samples, signals, processor=processor, page=PAGE, pictures=PICTURES, max_tokens=256)
     pages = pages_of(np.stack(signals), np.stack([sample.mask for sample in samples]))
     theirs = by_processor(processor, [sample.messages for sample in samples], pages, with_answer=True, padding_side="right")
     for name, value in theirs.items():
@@ -177,8 +179,8 @@ def test_a_sample_that_is_too_long_is_named_and_never_cut(processor: Any) -> Non
     signals = [sample.eeg_uv for sample in samples]
     length = len(encode_dialogue(processor.tokenizer, long.messages, TOKENS, with_answer=True).input_ids)
     with pytest.raises(UserError, match=rf"sample {long.sample_id} \(binary\) has {length} tokens, more than max_tokens {length - 1}"):
-        training_batch(samples, signals, tokenizer=processor.tokenizer, page=PAGE, max_tokens=length - 1)
-    whole = training_batch(samples, signals, tokenizer=processor.tokenizer, page=PAGE, max_tokens=length)
+        training_batch(samples, signals, processor=processor, page=PAGE, pictures=PICTURES, max_tokens=length - 1)
+    whole = training_batch(samples, signals, processor=processor, page=PAGE, pictures=PICTURES, max_tokens=length)
     assert whole["input_ids"].shape == (3, length)
 
 
@@ -236,8 +238,8 @@ def test_the_side_of_the_padding_does_not_change_what_the_model_says(model_and_p
     encoded, pages, pad = _encoded(processor, ANSWERED, with_answer=True), _pages(4), processor.tokenizer.pad_token_id
     logits = {}
     for side in ("left", "right"):
-        batch = collate(encoded, pages, pad_id=pad, padding_side=side)
+        batch = collate(encoded, page_to_patches(pages), pad_id=pad, padding_side=side)
         logits[side] = model(**batch).logits[batch["attention_mask"] == 1]
     torch.testing.assert_close(logits["left"], logits["right"], rtol=0, atol=2e-5)
-    batch = collate(encoded, pages[::-1], pad_id=pad)
+    batch = collate(encoded, page_to_patches(pages[::-1]), pad_id=pad)
     assert (model(**batch).logits[batch["attention_mask"] == 1] - logits["right"]).abs().max() > 1e-2

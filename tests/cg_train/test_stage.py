@@ -49,7 +49,7 @@ def job_of(tmp_path: Path, samples_uri: str, annotations_uri: str, model_folder:
             recipe=recipe,
             settings=TrainSettings(precision="float32", tiny=SIZES, stage1=WORDS, stage2=WORDS),
             page=PAGE,
-            samples_uri=samples_uri,
+            samples_uris=(samples_uri,),
             annotations_uri=annotations_uri,
             model_from=model_from,
             out_folder=str(tmp_path / "models" / name),
@@ -62,7 +62,7 @@ def job_of(tmp_path: Path, samples_uri: str, annotations_uri: str, model_folder:
 
 def run(job: StageJob, keeper: Keeper | None = None) -> None:
     run_stage(
-        job, SampleStore(job.samples_uri), rank=0, workers=1, keeper=keeper or Keeper(resume_from=None, keep=lambda folder, step: None)
+        job, SampleStore(job.samples_uris), rank=0, workers=1, keeper=keeper or Keeper(resume_from=None, keep=lambda folder, step: None)
     )
 
 

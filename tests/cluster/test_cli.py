@@ -12,6 +12,7 @@ import pytest
 
 from cg_data.errors import EdfError, StorageError
 from cluster import cli
+from tests.cg_data.corpus_trees import tusz_v2
 
 
 def cg(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *args: str) -> tuple[int, str, str]:
@@ -62,6 +63,28 @@ def test_a_folder_without_edf_files(capsys: pytest.CaptureFixture[str], monkeypa
     assert "texts" in refuses(capsys, monkeypatch, "run", "--edf", "texts")
 
 
+def test_an_unknown_corpus(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "did you mean tusz" in refuses(capsys, monkeypatch, "data", "inspect", "tuzs", ".")
+
+
+def test_a_corpus_that_is_not_there(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "nowhere: no such folder" in refuses(capsys, monkeypatch, "data", "inspect", "tusz", "nowhere")
+
+
+def test_a_corpus_is_inspected_without_a_run_folder(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    corpus = tusz_v2(tmp_path / "corpus")
+    (corpus / "edf" / "train" / "[odd].edf").write_bytes(b"0")
+    code, out, _ = cg(capsys, monkeypatch, "data", "inspect", "TUSZ", str(corpus))
+    assert code == 0
+    assert "6 files: 5 can be used (3 subjects, 5.0 min), 1 would be refused." in out
+    for row in ("validation │     2 │        1 │ 2.0 min", "19 of 19", "seizure    │ cpsz    │     5", "split.subject_in_two", "[odd].edf"):
+        assert row in out
+    assert not (tmp_path / "runs").exists()
+
+
 def test_a_cluster_that_is_not_there(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -93,6 +116,7 @@ def test_the_token_is_set_before_anything_imports_ray(command: str, tmp_path: Pa
     script = f"""
 import sys
 from cluster import cli
+from tests.cg_data.corpus_trees import tusz_v2
 prepare = cli.prepare_environment
 def checked(*args, **kwargs):
     print("ray" in sys.modules)

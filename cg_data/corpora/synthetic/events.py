@@ -203,7 +203,7 @@ def make_faults(subject: Subject, duration_s: float, rng: np.random.Generator) -
             flat = chance < 0.06
             length_s = rng.uniform(3.0, 9.5) if flat else rng.uniform(0.6, 1.5)
             start = round((block_s + rng.uniform(0.0, BLOCK_S - length_s)) * subject.sfreq_hz)
-            kind = FindingKind.FLAT_CHANNEL if flat else FindingKind.ELECTRODE_FAULT
+            kind = FindingKind.FLAT_CHANNEL if flat else FindingKind.ELECTRODE_POP
             height_uv = float(rng.choice([-1.0, 1.0]) * rng.uniform(180, 420))
             stop = start + round(length_s * subject.sfreq_hz)
             faults.append(Fault(kind=kind, channel=int(rng.integers(len(CHANNELS))), start=start, stop=stop, height_uv=height_uv))

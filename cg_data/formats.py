@@ -1,0 +1,22 @@
+"""Recordings of any format that is understood, by URI."""
+
+from __future__ import annotations
+
+from cg_data.edf.index import EdfIndex
+from cg_data.edf.reader import EdfFile
+from cg_data.edf.source import FileSource
+from cg_data.signal_file import SignalFile
+
+SUFFIXES: frozenset[str] = frozenset({".edf"})
+"""Endings of the files that `open_file` understands, lower case."""
+
+
+def open_file(uri: str, index: bytes | None = None) -> SignalFile:
+    """The recording at `uri`; with the `index` of an earlier opening, without reading it whole again.
+
+    Raises:
+        EdfError: it is refused, or ``file.changed`` where it is not the file that was indexed.
+        StorageError: it is not there or cannot be read.
+    """
+    source = FileSource(uri)
+    return EdfFile(source, None if index is None else EdfIndex.from_bytes(index, source.name))
