@@ -1,96 +1,168 @@
 """The data engine on Ray Data: EDF to segment shards, shards to annotations, annotations to samples. The one file here that knows Ray.
 
-The unit of work is a shard of at most `segments_per_shard` segments of one recording. Shards are written by the tasks, atomically and
-under names that follow from content, so the driver holds no data and a killed step, run again, skips what is there and ends with the
-same files. Only manifest rows (a name, counts) travel to the driver.
+The unit of work is a shard (`cg_data.packing`): some windows of one long recording or of several short ones. The task or actor that makes
+a shard also writes it, atomically and under a name that follows from its content (`cg_data.work`), so the driver holds no data; only
+manifest rows travel to it. A step commits its shards by one manifest at its end (`cg_data.manifest`): killed at any moment and run again,
+it ends with the same files.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import json
+import resource
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeVar
 
-import numpy as np
+import pyarrow as pa
 import ray.data
+from pydantic import TypeAdapter
+from pydantic_core import to_json
+from ray.data.block import BlockMetadata
+from ray.data.datasource import Datasource, ReadTask
 
-from cg_data import storage
-from cg_data.analyze.annotate import annotate, present_kinds
+from cg_data import manifest, register, storage, work
+from cg_data.corpora import CorpusName
 from cg_data.corpora.source import Source
-from cg_data.edf.reader import EdfFile
-from cg_data.errors import EdfError, StorageError
-from cg_data.instruct.general import GeneralShard, plan_shards, read_items, write_shard
-from cg_data.instruct.samples import samples_of
+from cg_data.errors import ConfigError
+from cg_data.instruct.general import plan_shards, read_items
+from cg_data.instruct.samples import Prevalence
 from cg_data.instruct.teacher import Taught, teach_shards
-from cg_data.instruct.teacher_samples import Taken, taught_samples
 from cg_data.instruct.teacher_store import TeacherStore
+from cg_data.manifest import Shard
+from cg_data.packing import pack, without
 from cg_data.progress import Progress, silent
-from cg_data.recording import describe
-from cg_data.records import (
-    ANNOTATION_SCHEMA,
-    QUARANTINE_SCHEMA,
-    SAMPLE_SCHEMA,
-    SEGMENT_SCHEMA,
-    Annotation,
-    Quarantined,
-    Sample,
-    Segment,
-    table_of,
-)
-from cg_data.segments import count_segments, segments_of
+from cg_data.records import QUARANTINE_SCHEMA, Quarantined, table_of
+from cg_data.register import Entry, Listed
 from cg_data.settings import DataSettings, EngineSettings, GeneralSettings, InstructSettings, TeacherSettings
-from cg_data.shards import read_annotations, read_segments
-from cg_data.vocabulary import FindingKind, Split
+from cg_data.verify import Folders, verify_folders, verify_shard
+from cg_data.vocabulary import FindingKind
 
-if TYPE_CHECKING:
-    from cg_data.detect.detector import Detector
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class ShardPlan:
-    """Segments `start` to `stop` of one recording, to be written to `out`."""
-
-    uri: str
-    start: int
-    stop: int
-    out: str
+_Item = TypeVar("_Item")
+_Made = TypeVar("_Made")
+_RESULT: TypeAdapter[Shard | work.Refusal] = TypeAdapter(Shard | work.Refusal)
+_ROW: TypeAdapter[Shard] = TypeAdapter(Shard)
+_COUNT: TypeAdapter[int] = TypeAdapter(int)
+_PROBLEMS: TypeAdapter[list[str]] = TypeAdapter(list[str])
+_RESULT_COLUMN = "result"
+_SHARD = "shard"
+_RSS = "rss_bytes"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class SegmentsSummary:
+    """What the segments step ended with. `problems` counts faults of label files by rule."""
+
     recordings: int
     segments: int
     subjects: int
+    new_shards: int
     quarantined: tuple[Quarantined, ...]
+    problems: dict[str, int]
+    spilled_bytes: int
 
 
-def build_segments(uris: list[str], *, corpus: str, out_uri: str, settings: DataSettings, progress: Progress = silent) -> SegmentsSummary:
-    """Write the segment shards of `uris` to `out_uri`; a file that is refused goes to the summary's quarantine, the rest goes on."""
-    looked = list(_run(uris, partial(_look, corpus=corpus, settings=settings), settings.engine))
-    good = [row for row in looked if not row["reason"]]
-    plans = [plan for row in good for plan in _plans(row, out_uri, settings.engine.segments_per_shard)]
-    total, done = sum(plan.stop - plan.start for plan in plans), 0
-    written = []
-    for row in _run([dataclasses.asdict(plan) for plan in plans], partial(_write_shard, corpus=corpus, settings=settings), settings.engine):
-        written.append(row)
-        done += row["planned"]
-        progress(done, total, f"{sum(not r['reason'] for r in written)} shards")
-    refused = [row for row in looked + written if row["reason"]]
-    fields = ("uri", "sha256", "corpus", "reason", "message")
-    bad = {row["uri"]: Quarantined(**{name: row[name] for name in fields}) for row in refused}
-    for row in written:
-        if row["uri"] in bad:
-            storage.delete(row["out"])
-    kept = [row for row in good if row["uri"] not in bad]
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class ShardsSummary:
+    """What a step over shards ended with. `rss_bytes` is the largest memory of an actor, `spilled_bytes` what Ray moved to disk."""
+
+    counts: dict[str, int]
+    rows: int
+    new_shards: int
+    rss_bytes: int
+    spilled_bytes: int
+
+
+def build_segments(
+    sources: Sequence[Source], *, corpus: CorpusName, register_uri: str, out_uri: str, settings: DataSettings, progress: Progress = silent
+) -> SegmentsSummary:
+    """Write the segment shards of `sources` that `out_uri` lacks; files that are refused are in the summary's quarantine, the rest goes on.
+
+    Args:
+        sources: as the corpus lists them.
+        corpus: which one it is: it reads their labels.
+        register_uri: folder of the register of recordings.
+        out_uri: folder of the shards.
+        settings: of the data engine.
+        progress: told of files, then of windows.
+
+    Raises:
+        ConfigError: recordings that lie in shards already are no longer among `sources`.
+    """
+    spilled = _Spilled()
+    files = register.listed(sources, settings.subject_salt)
+    known = _look(files, corpus, register_uri, settings, spilled, progress)
+    good, refused = register.good_and_refused(files, known, corpus)
+    before = manifest.read_manifest(out_uri)
+    had = {piece.recording_id for shard in before.values() for piece in shard.pieces}
+    _refuse_lost(had - good.keys(), out_uri)
+    new = {recording_id: file for recording_id, file in good.items() if recording_id not in had}
+    made, failed = _cut(new, known, out_uri, settings, spilled, progress)
+    manifest.write_manifest(out_uri, [*before.values(), *made])
+    for refusal in failed:
+        file = new.pop(refusal.recording_id)
+        refused.append(register.quarantined(file, known[file.key].sha256, corpus, refusal.reason, refusal.message))
+    kept = [known[file.key] for file in good.values() if known[file.key].recording_id in had | new.keys()]
     return SegmentsSummary(
         recordings=len(kept),
-        segments=sum(row["segments"] for row in written if row["uri"] not in bad),
-        subjects=len({row["subject"] for row in kept}),
-        quarantined=tuple(bad[uri] for uri in sorted(bad)),
+        segments=sum(shard.rows for shard in [*before.values(), *made]),
+        subjects=len({entry.subject for entry in kept}),
+        new_shards=len(made),
+        quarantined=tuple(sorted(refused, key=lambda row: row.uri)),
+        problems=dict(Counter(problem for entry in kept for problem in entry.problems)),
+        spilled_bytes=spilled.bytes,
     )
+
+
+def _refuse_lost(recording_ids: set[str], out_uri: str) -> None:
+    if recording_ids:
+        raise ConfigError(
+            f"{out_uri}: {len(recording_ids)} of the recordings read here before are no longer among the files (removed or changed). "
+            "Put them back, or choose a new --run folder."
+        )
+
+
+def _look(
+    files: list[Listed], corpus: CorpusName, register_uri: str, settings: DataSettings, spilled: _Spilled, progress: Progress
+) -> dict[str, Entry]:
+    """The register's rows of all `files`, after those that it lacks were looked at."""
+    storage.clear_unfinished(register_uri)
+    new = register.unknown(files, register.entries(register_uri))
+    work_ = partial(register.look_all, corpus=corpus, settings=settings, register_uri=register_uri)
+    done = 0
+    for count in _run(list(register.batches(new)), work_, _COUNT, settings.engine, spilled):
+        done += count
+        progress(done, len(new), "files looked at")
+    return register.entries(register_uri)
+
+
+def _cut(
+    files: dict[str, Listed], known: dict[str, Entry], out_uri: str, settings: DataSettings, spilled: _Spilled, progress: Progress
+) -> tuple[list[Shard], list[work.Refusal]]:
+    """Shards of the recordings `files` (by id), and those of them that could not be read after all; they are left out of every shard."""
+    places = {
+        recording_id: work.Place(uri=file.source.uri, key=file.key, register_shard=known[file.key].shard)
+        for recording_id, file in files.items()
+    }
+    plans = pack({recording_id: known[file.key].windows for recording_id, file in files.items()}, settings.engine.segments_per_shard)
+    total = sum(plan.windows for plan in plans)
+    refused: dict[str, work.Refusal] = {}
+    while True:
+        manifest.drop_strays(out_uri, [plan.name for plan in plans])
+        shards, failed, done = [], [], 0
+        orders = work.orders_of(plans, places, out_uri)
+        for result in _run(orders, partial(work.make_segments, settings=settings), _RESULT, settings.engine, spilled):
+            if isinstance(result, work.Refusal):
+                failed.append(result)
+            else:
+                shards.append(result)
+                done += result.rows
+                progress(done, total, f"{len(shards)} shards")
+        if not failed:
+            return shards, list(refused.values())
+        refused |= {refusal.recording_id: refusal for refusal in failed}
+        plans = without(plans, refused)
 
 
 def write_quarantine(out_uri: str, corpus: str, rows: Iterable[Quarantined]) -> int:
@@ -104,42 +176,49 @@ def write_quarantine(out_uri: str, corpus: str, rows: Iterable[Quarantined]) -> 
 
 def annotate_segments(
     segments_uri: str, *, detector_uri: str, out_uri: str, settings: EngineSettings, progress: Progress = silent
-) -> dict[str, int]:
-    """Detect and analyse every segment shard in actors; returns counts of segments, events kept and events removed."""
-    shards = _missing(segments_uri, out_uri)
-    dataset = ray.data.from_items([{"shard": shard} for shard in shards], override_num_blocks=max(1, len(shards)))
-    annotated = dataset.map_batches(
+) -> ShardsSummary:
+    """Detect and analyse every committed segment shard that has no annotations yet, in actors that hold the detector."""
+    spilled = _Spilled()
+    before, there, missing = _open(segments_uri, out_uri)
+    total = len(there) + len(missing)
+    places = [storage.join(out_uri, name) for name in there]
+    made = list(_run(places, work.recount_annotations, _ROW, settings, spilled))
+    rss_bytes = 0
+    for shard, rss in _annotated([storage.join(segments_uri, name) for name in missing], detector_uri, out_uri, settings, spilled):
+        made.append(shard)
+        rss_bytes = max(rss_bytes, rss)
+        progress(len(made), total, "shards")
+    return _commit(out_uri, before, made, rss_bytes, spilled)
+
+
+def _annotated(
+    shards: list[str], detector_uri: str, out_uri: str, settings: EngineSettings, spilled: _Spilled
+) -> Iterator[tuple[Shard, int]]:
+    if not shards:
+        return
+    dataset = _dataset(shards, _signals, settings).map_batches(
         _Annotator,
         fn_constructor_kwargs={"detector_uri": detector_uri, "out_uri": out_uri, "settings": settings},
-        batch_size=1,
+        batch_size=None,
+        batch_format="pyarrow",
         concurrency=settings.detect_actors,
         num_cpus=settings.cpus_per_actor,
         num_gpus=settings.gpus_per_actor,
     )
-    if shards:
-        for done, _ in enumerate(annotated.iter_rows(), 1):
-            progress(done, len(shards), "shards")
-    return annotation_counts(out_uri)
-
-
-def annotation_counts(uri: str) -> dict[str, int]:
-    """Segments, events kept and events removed in a folder of annotations, read shard by shard."""
-    counts: Counter[str] = Counter(segments=0, events=0, removed=0)
-    for shard in storage.list_files(uri, ".parquet"):
-        table = storage.read_table(shard, columns=["events", "removed"])
-        counts["segments"] += table.num_rows
-        counts["events"] += len(table["events"].combine_chunks().flatten())
-        counts["removed"] += len(table["removed"].combine_chunks().flatten())
-    return dict(counts)
+    for row in dataset.iter_rows():
+        yield _ROW.validate_json(row[_RESULT_COLUMN]), int(row[_RSS])
+    spilled.add(dataset)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class SamplesSummary:
     """Samples of each kind; with a teacher what was asked of it, and what its answers came to (`cg_data.instruct.teacher_samples`)."""
 
+    samples: int
     kinds: dict[str, int]
     taught: Taught | None
     taken: dict[str, int]
+    spilled_bytes: int
 
 
 def build_samples(
@@ -154,39 +233,46 @@ def build_samples(
     say: Callable[[str], None],
     progress: Progress = silent,
 ) -> SamplesSummary:
-    """Write the dialogues of every annotated shard, by rule and, where `teacher` has an address, by a teacher whose answers stand.
+    """Write the dialogues of every annotated shard that has none yet, by rule and, where `teacher` has an address, by a teacher too.
 
-    Answers are balanced over the whole corpus: the prevalence of each finding among training segments is counted first. The teacher is
-    asked from this process, so that its key stays here and one bound holds for all; the tasks read its answers from `teacher_uri`.
+    Answers are balanced over the whole corpus by the prevalence of each finding among its training pages, which the manifest of the
+    annotations holds. The teacher is asked from this process, so that its key stays here and one bound holds for all; the tasks read its
+    answers from `teacher_uri`.
     """
-    shards = [shard.rsplit("/", 1)[-1] for shard in storage.list_files(annotations_uri, ".parquet")]
-    names = [storage.join(annotations_uri, shard) for shard in shards]
-    store, taught = TeacherStore(uri=teacher_uri), None
+    spilled, taught = _Spilled(), None
+    before, there, missing = _open(annotations_uri, out_uri)
+    todo, store = [*there, *missing], TeacherStore(uri=teacher_uri)
     if teacher.url:
-        pairs = [(storage.join(segments_uri, shard), storage.join(annotations_uri, shard)) for shard in shards]
+        pairs = [(storage.join(segments_uri, name), storage.join(annotations_uri, name)) for name in todo]
         taught = teach_shards(pairs, settings=teacher, store=store, say=say, progress=progress)
-    share = _prevalence(list(_run(names, _count_present, engine)))
-    work = partial(
-        _write_samples,
+    make = partial(
+        work.make_samples,
         segments_uri=segments_uri,
         annotations_uri=annotations_uri,
         out_uri=out_uri,
         settings=settings,
         teacher=teacher,
         store=store,
-        share=share,
+        share=_prevalence(annotations_uri),
     )
-    counts: Counter[str] = Counter()
-    taken: Counter[str] = Counter()
-    for done, row in enumerate(_run(shards, work, engine), 1):
-        counts.update({kind: n for kind, n in row["counts"].items() if n})
-        taken.update(json.loads(row["taken"]))
-        progress(done, len(shards), f"{counts.total()} samples")
-    return SamplesSummary(kinds=dict(sorted(counts.items())), taught=taught, taken=dict(sorted(taken.items())))
+    made: list[Shard] = []
+    for shard in _run(todo, make, _ROW, engine, spilled):
+        made.append(shard)
+        progress(len(made), len(todo), f"{sum(s.rows for s in made)} samples")
+    summary = _commit(out_uri, before, made, 0, spilled)
+    kinds, taken = work.split_counts(summary.counts)
+    return SamplesSummary(samples=summary.rows, kinds=kinds, taught=taught, taken=taken, spilled_bytes=spilled.bytes)
+
+
+def _prevalence(annotations_uri: str) -> Prevalence:
+    present = work.present_share(list(manifest.read_manifest(annotations_uri).values()))
+    return {kind: present.get(kind.value, 0.0) for kind in FindingKind}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class GeneralSummary:
+    """General samples, and the items of the list that were refused."""
+
     samples: int
     refused: tuple[Quarantined, ...]
 
@@ -196,151 +282,116 @@ def build_general(
 ) -> GeneralSummary:
     """Write the general samples of a list to `out_uri`, and what of it is refused to `refused_uri`, shard by shard under equal names."""
     shards = list(plan_shards(read_items(settings.json_file), settings.items_per_shard))
-    names = {shard.name for shard in shards}
-    for stale in (uri for uri in storage.list_files(out_uri, ".parquet") if uri.rsplit("/", 1)[-1] not in names):
-        storage.delete(stale)  # of the list as it was before it was changed
-    work = partial(_write_general, out_uri=out_uri, refused_uri=refused_uri, settings=settings)
-    samples, refused = 0, []
-    for done, row in enumerate(_run([dataclasses.asdict(shard) for shard in shards], work, engine), 1):
-        samples += row["samples"]
-        refused += storage.read_table(storage.join(refused_uri, row["name"])).to_pylist()
-        progress(done, len(shards), f"{samples} samples")
-    return GeneralSummary(samples=samples, refused=tuple(Quarantined(**row) for row in refused))
+    manifest.drop_strays(out_uri, [shard.name for shard in shards])
+    make = partial(work.make_general, out_uri=out_uri, refused_uri=refused_uri, settings=settings)
+    made: list[Shard] = []
+    for shard in _run(shards, make, _ROW, engine, _Spilled()):
+        made.append(shard)
+        progress(len(made), len(shards), f"{sum(s.rows for s in made)} samples")
+    manifest.write_manifest(out_uri, made)
+    refused = [row for shard in made for row in storage.read_table(storage.join(refused_uri, shard.name)).to_pylist()]
+    return GeneralSummary(samples=sum(shard.rows for shard in made), refused=tuple(Quarantined(**row) for row in refused))
 
 
-def _write_general(shard: dict[str, Any], out_uri: str, refused_uri: str, settings: GeneralSettings) -> dict[str, Any]:
-    write_shard(GeneralShard(**shard), out_uri=out_uri, refused_uri=refused_uri, settings=settings)
-    return {"name": shard["name"], "samples": storage.read_table(storage.join(out_uri, shard["name"]), ["sample_id"]).num_rows}
+def verify(folders: Folders, engine: EngineSettings, progress: Progress = silent) -> list[str]:
+    """Faults of the shards of a corpus, folder by folder and file by file; none where all is as the manifests say."""
+    problems = verify_folders(folders)
+    names = sorted(manifest.read_manifest(folders.segments))
+    for done, found in enumerate(_run(names, partial(verify_shard, folders=folders), _PROBLEMS, engine, _Spilled()), 1):
+        problems += found
+        progress(done, len(names), f"{len(problems)} faults")
+    return sorted(problems)
 
 
-def _run(items: list[Any], work: Any, engine: EngineSettings) -> Iterator[dict[str, Any]]:
-    """Apply `work` to each item in Ray Data tasks, one item a block; rows come as they are ready."""
+def _open(source_uri: str, out_uri: str) -> tuple[list[Shard], list[str], list[str]]:
+    """Committed shards of `out_uri`; names of shards that an interrupted run left there, and of those that are still to be made."""
+    committed = manifest.read_manifest(out_uri)
+    planned = [uri.rsplit("/", 1)[-1] for uri in manifest.committed(source_uri)]
+    there = manifest.drop_strays(out_uri, planned)
+    rest = [name for name in planned if name not in committed]
+    return list(committed.values()), [name for name in rest if name in there], [name for name in rest if name not in there]
+
+
+def _commit(out_uri: str, before: list[Shard], made: list[Shard], rss_bytes: int, spilled: _Spilled) -> ShardsSummary:
+    shards = [*before, *made]
+    manifest.write_manifest(out_uri, shards)
+    counts: Counter[str] = Counter()
+    for shard in shards:
+        counts.update(shard.counts)
+    return ShardsSummary(
+        counts=dict(sorted(counts.items())),
+        rows=sum(shard.rows for shard in shards),
+        new_shards=len(made),
+        rss_bytes=rss_bytes,
+        spilled_bytes=spilled.bytes,
+    )
+
+
+class _Spilled:
+    """Bytes that Ray moved from the object store to disk during the datasets told of: work that was held in memory for too long."""
+
+    def __init__(self) -> None:
+        self.bytes = 0
+
+    def add(self, dataset: ray.data.Dataset) -> None:
+        self.bytes += int(dataset.get_stats_summary().dataset_bytes_spilled)
+
+
+class _Items(Datasource):
+    """A datasource whose read tasks are one item of work each: `work` turns an item into a block."""
+
+    def __init__(self, items: Sequence[Any], work: Callable[[Any], pa.Table]) -> None:
+        self._items, self._work = items, work
+
+    def estimate_inmemory_data_size(self) -> int | None:
+        return None
+
+    def get_read_tasks(self, parallelism: int, per_task_row_limit: int | None = None, data_context: Any = None) -> list[ReadTask]:
+        unknown = BlockMetadata(num_rows=None, size_bytes=None, exec_stats=None, input_files=None)
+        return [ReadTask(partial(_one_block, self._work, item), unknown) for item in self._items]
+
+
+def _one_block(work: Callable[[Any], pa.Table], item: Any) -> Iterator[pa.Table]:
+    yield work(item)
+
+
+def _dataset(items: Sequence[Any], work: Callable[[Any], pa.Table], engine: EngineSettings) -> ray.data.Dataset:
+    return ray.data.read_datasource(_Items(items, work), override_num_blocks=len(items), num_cpus=engine.cpus_per_task)
+
+
+def _run(
+    items: Sequence[_Item], work: Callable[[_Item], _Made], result: TypeAdapter[_Made], engine: EngineSettings, spilled: _Spilled
+) -> Iterator[_Made]:
+    """Apply `work` to each item in a Ray Data task; results come as they are ready."""
     if not items:
         return
-    rows = [{"item": item} for item in items]
-    dataset = ray.data.from_items(rows, override_num_blocks=len(rows)).map(partial(_call, work=work), num_cpus=engine.cpus_per_task)
+    dataset = _dataset(items, partial(_as_row, work), engine)
     for row in dataset.iter_rows():
-        yield row["result"]
+        yield result.validate_json(row[_RESULT_COLUMN])
+    spilled.add(dataset)
 
 
-def _call(row: dict[str, Any], work: Any) -> dict[str, Any]:
-    return {"result": work(row["item"])}
+def _as_row(work: Callable[[Any], Any], item: Any) -> pa.Table:
+    return pa.table({_RESULT_COLUMN: [to_json(work(item))]})
 
 
-def _look(uri: str, corpus: str, settings: DataSettings) -> dict[str, Any]:
-    """Header and labels of one file, as a manifest row; `reason` is empty where the file is good."""
-    row = {"uri": uri, "sha256": "", "corpus": corpus, "recording_id": "", "subject": "", "segments": 0, "reason": "", "message": ""}
-    try:
-        edf = EdfFile.open(uri)
-        row["sha256"] = edf.sha256
-        recording = describe(edf, source=Source(uri=uri), corpus=corpus, settings=settings)
-    except EdfError as error:
-        return row | {"reason": error.reason, "message": str(error)}
-    return row | {"recording_id": recording.recording_id, "subject": recording.subject, "segments": count_segments(recording)}
-
-
-def _plans(row: dict[str, Any], out_uri: str, per_shard: int) -> list[ShardPlan]:
-    starts = range(0, row["segments"], per_shard)
-    return [
-        ShardPlan(
-            uri=row["uri"],
-            start=start,
-            stop=min(start + per_shard, row["segments"]),
-            out=storage.join(out_uri, f"{row['recording_id']}-{start:06d}.parquet"),
-        )
-        for start in starts
-    ]
-
-
-def _write_shard(plan: dict[str, Any], corpus: str, settings: DataSettings) -> dict[str, Any]:
-    row = {"uri": plan["uri"], "out": plan["out"], "corpus": corpus, "sha256": "", "segments": 0, "reason": "", "message": ""}
-    row["planned"] = plan["stop"] - plan["start"]
-    if storage.exists(plan["out"]):
-        return row | {"segments": row["planned"]}
-    try:
-        edf = EdfFile.open(plan["uri"])
-        row["sha256"] = edf.sha256
-        recording = describe(edf, source=Source(uri=plan["uri"]), corpus=corpus, settings=settings)
-        segments = list(segments_of(edf, recording, settings=settings, start=plan["start"], stop=plan["stop"]))
-    except EdfError as error:
-        return row | {"reason": error.reason, "message": str(error)}
-    storage.write_table(plan["out"], table_of(segments, SEGMENT_SCHEMA))
-    return row | {"segments": len(segments)}
-
-
-def _missing(source_uri: str, out_uri: str) -> list[str]:
-    """Shards of `source_uri` that have no twin in `out_uri` yet."""
-    there = {uri.rsplit("/", 1)[-1] for uri in storage.list_files(out_uri, ".parquet")}
-    shards = storage.list_files(source_uri, ".parquet")
-    if not shards:
-        raise StorageError(f"{source_uri}: no segment shards here. Run `cg data segments` first.")
-    return [shard for shard in shards if shard.rsplit("/", 1)[-1] not in there]
+def _signals(shard: str) -> pa.Table:
+    """The rows of a segment shard, each with the shard's name."""
+    table = storage.read_table(shard)
+    return table.append_column(_SHARD, pa.array([shard.rsplit("/", 1)[-1]] * table.num_rows))
 
 
 class _Annotator:
-    """An actor that holds the detector: reads a shard, renders, detects, analyses and writes the annotations beside no other copy."""
+    """The actor: holds the detector, takes whole segment shards, writes annotation shards and returns their manifest rows."""
 
     def __init__(self, detector_uri: str, out_uri: str, settings: EngineSettings) -> None:
         from cg_data.detect.detector import Detector  # torch takes seconds to import, and tasks without a detector need none
 
-        self._detector = Detector.load(detector_uri, device="cuda" if settings.gpus_per_actor else "cpu")
-        self._out_uri = out_uri
-        self._batch = settings.detect_batch
+        detector = Detector.load(detector_uri, device="cuda" if settings.gpus_per_actor else "cpu")
+        self._annotate = work.Annotator(detector, out_uri=out_uri, batch=settings.detect_batch)
 
-    def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
-        for shard in batch["shard"]:
-            annotations = annotate_all(list(read_segments(str(shard))), self._detector, self._batch)
-            out = storage.join(self._out_uri, str(shard).rsplit("/", 1)[-1])
-            storage.write_table(out, table_of(annotations, ANNOTATION_SCHEMA))
-        return {"shard": batch["shard"]}
-
-
-def annotate_all(segments: list[Segment], detector: Detector, batch: int) -> list[Annotation]:
-    """Annotations of `segments`, detected in batches."""
-    annotations = []
-    for start in range(0, len(segments), batch):
-        part = segments[start : start + batch]
-        events = detector.detect(np.stack([s.eeg_uv for s in part]), np.stack([s.mask for s in part]))
-        annotations += [annotate(s, e, detector_version=detector.version) for s, e in zip(part, events, strict=True)]
-    return annotations
-
-
-def _count_present(annotations_uri: str) -> dict[str, Any]:
-    """How many training segments of one shard there are, and how many show each kind of finding."""
-    kinds: Counter[str] = Counter()
-    total = 0
-    for annotation in read_annotations(annotations_uri):
-        if annotation.split == Split.TRAIN:
-            total += 1
-            kinds.update(kind.value for kind in present_kinds(annotation))
-    return {"total": total, "kinds": {kind.value: kinds[kind.value] for kind in FindingKind}}
-
-
-def _prevalence(rows: list[dict[str, Any]]) -> dict[FindingKind, float]:
-    total = max(1, sum(row["total"] for row in rows))
-    return {kind: sum(row["kinds"][kind.value] for row in rows) / total for kind in FindingKind}
-
-
-def _write_samples(
-    shard: str,
-    segments_uri: str,
-    annotations_uri: str,
-    out_uri: str,
-    settings: InstructSettings,
-    teacher: TeacherSettings,
-    store: TeacherStore,
-    share: dict[FindingKind, float],
-) -> dict[str, Any]:
-    """What the teacher said of a page takes the place of what the rules say of it in the same kind."""
-    segments = read_segments(storage.join(segments_uri, shard))
-    annotations = read_annotations(storage.join(annotations_uri, shard))
-    samples: list[Sample] = []
-    taken: Counter[str] = Counter()
-    for segment, annotation in zip(segments, annotations, strict=True):
-        by_rule = samples_of(segment, annotation, settings=settings, prevalence=share)
-        taught = taught_samples(segment, annotation, settings=teacher, store=store) if teacher.url else Taken()
-        kinds = {sample.kind for sample in taught.samples}
-        samples += [*(sample for sample in by_rule if sample.kind not in kinds), *taught.samples]
-        taken.update(taught.counts)
-    storage.write_table(storage.join(out_uri, shard), table_of(samples, SAMPLE_SCHEMA))
-    return {"counts": dict(Counter(sample.kind.value for sample in samples)), "taken": json.dumps(taken)}
+    def __call__(self, block: pa.Table) -> pa.Table:
+        (name,) = set(block.column(_SHARD).to_pylist())
+        row = to_json(self._annotate(block.drop_columns([_SHARD]), name))
+        rss_bytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        return pa.table({_RESULT_COLUMN: [row], _RSS: [rss_bytes]})

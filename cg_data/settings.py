@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from cg_data.vocabulary import N_CHANNELS, Montage
+
+SALT_VARIABLE = "CG_SUBJECT_SALT"
+PUBLIC_SALT = "cerebragloss"
+"""With this one, whoever has a list of patient codes can tell which pseudonym is whose."""
 
 
 class Settings(BaseModel):
@@ -40,7 +45,7 @@ class SyntheticSettings(Settings):
 class EngineSettings(Settings):
     """Resources that Ray Data gives to the data steps."""
 
-    segments_per_shard: int = Field(default=360, ge=1)
+    segments_per_shard: int = Field(default=360, ge=1, le=1500, description="at most; 360 are an hour and 27 MiB in memory")
     cpus_per_task: float = Field(default=1.0, gt=0)
     detect_actors: int = Field(default=1, ge=1)
     cpus_per_actor: float = Field(default=1.0, ge=0)
@@ -97,7 +102,13 @@ class GeneralSettings(Settings):
 
 
 class DataSettings(Settings):
-    subject_salt: str = Field(default="cerebragloss", min_length=1, description="salt of the pseudonym of every subject")
+    subject_salt: str = Field(
+        default_factory=lambda: os.environ.get(SALT_VARIABLE, PUBLIC_SALT),
+        min_length=1,
+        exclude=True,
+        repr=False,
+        description="secret salt of every subject's pseudonym; never written to a product",
+    )
     validation_fraction: float = Field(default=0.1, ge=0, lt=1)
     test_fraction: float = Field(default=0.2, ge=0, lt=1)
     mains_hz: Literal["auto", "50", "60", "none"] = "auto"

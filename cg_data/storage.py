@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
+import hashlib
 import json
 import os
+import re
 import uuid
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +18,8 @@ import pyarrow.parquet as pq
 from pyarrow import fs
 
 from cg_data.errors import StorageError
+
+_UNFINISHED = re.compile(r"\..+\.[0-9a-f]{32}")
 
 
 def resolve(uri: str) -> tuple[fs.FileSystem, str]:
@@ -40,6 +46,30 @@ def exists(uri: str) -> bool:
     return bool(filesystem.get_file_info(path).type != fs.FileType.NotFound)
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class FileState:
+    """Size and time of change of a file; zeros where there is none."""
+
+    bytes: int
+    modified_ns: int
+
+
+def states(uris: Sequence[str]) -> list[FileState]:
+    """States of many files, asked for in one call for each file system."""
+    by_system: dict[str, tuple[fs.FileSystem, list[int], list[str]]] = {}
+    for position, uri in enumerate(uris):
+        scheme = uri.split("://", 1)[0] if "://" in uri else ""
+        if scheme not in by_system:
+            by_system[scheme] = (resolve(uri)[0], [], [])
+        by_system[scheme][1].append(position)
+        by_system[scheme][2].append(resolve(uri)[1])
+    found = [FileState(bytes=0, modified_ns=0)] * len(uris)
+    for filesystem, positions, paths in by_system.values():
+        for position, info in zip(positions, filesystem.get_file_info(paths), strict=True):
+            found[position] = FileState(bytes=info.size or 0, modified_ns=info.mtime_ns or 0)
+    return found
+
+
 def list_files(uri: str, suffix: str = "", *, recursive: bool = False) -> list[str]:
     """URIs of the files in the folder `uri` whose names end in `suffix`, sorted; temporary files of unfinished writes are left out.
 
@@ -52,7 +82,7 @@ def list_files(uri: str, suffix: str = "", *, recursive: bool = False) -> list[s
     return [join(uri, name) for name in sorted(kept)]
 
 
-def write_bytes(uri: str, data: bytes) -> None:
+def write_bytes(uri: str, data: bytes | pa.Buffer) -> None:
     """Write `data` under a hidden name beside `uri`, then move it into place.
 
     Raises:
@@ -107,12 +137,23 @@ _ROW_GROUP_BYTES = 4 << 20
 """Decoded size of a row group: what a reader decodes to reach one row (training reads single samples in planned order)."""
 
 
-def write_table(uri: str, table: pa.Table) -> None:
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Written:
+    """What was written: rows, bytes and the SHA-256 of the file."""
+
+    rows: int
+    bytes: int
+    sha256: str
+
+
+def write_table(uri: str, table: pa.Table) -> Written:
     """Write one Parquet file (zstd), atomically."""
     sink = pa.BufferOutputStream()
     group_rows = max(1, table.num_rows * _ROW_GROUP_BYTES // max(1, table.nbytes))
     pq.write_table(table, sink, row_group_size=group_rows, compression="zstd", compression_level=1)
-    write_bytes(uri, sink.getvalue().to_pybytes())
+    data = sink.getvalue()
+    write_bytes(uri, data)
+    return Written(rows=table.num_rows, bytes=data.size, sha256=hashlib.sha256(data).hexdigest())
 
 
 def read_table(uri: str, columns: list[str] | None = None, filters: list[tuple[str, str, object]] | None = None) -> pa.Table:
@@ -131,6 +172,14 @@ def read_table(uri: str, columns: list[str] | None = None, filters: list[tuple[s
         return pq.read_table(path, columns=columns, filters=filters, filesystem=filesystem, partitioning=None)
     except FileNotFoundError as error:
         raise StorageError(f"{uri}: no such file.") from error
+
+
+def clear_unfinished(uri: str) -> None:
+    """Remove the hidden files that killed writers left in the folder `uri`. Only for who holds the folder alone."""
+    filesystem, path = resolve(uri)
+    for info in filesystem.get_file_info(fs.FileSelector(path, allow_not_found=True)):
+        if info.type == fs.FileType.File and _UNFINISHED.fullmatch(info.base_name):
+            filesystem.delete_file(info.path)
 
 
 def delete(uri: str) -> None:

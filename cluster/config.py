@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, Field, ValidationError
 
+from cg_data.corpora import CorpusName
 from cg_data.errors import ConfigError
 from cg_data.settings import DataSettings, Settings
 from cg_eval.settings import EvalSettings
@@ -34,7 +35,9 @@ class RunConfig(Settings):
     """Everything that decides what a run makes."""
 
     preset: str = ""
-    edf: str | None = Field(default=None, description="folder of EDF files that the data steps and the service work on")
+    corpora: dict[CorpusName, str] = Field(
+        default_factory=dict, description="your own corpora: where each lies; the data steps and the service work on them"
+    )
     data: DataSettings = DataSettings()
     train: TrainSettings
     evaluate: EvalSettings = EvalSettings()

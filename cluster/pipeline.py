@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack
 from typing import Any
 
@@ -52,8 +52,10 @@ class Step:
     """One step of the road.
 
     `settings` picks from the configuration whatever decides the step's products; with the fingerprints of `needs` it is the identity of
-    the work. Steps in a row with the same `run` are done by one call of it. `owns` are the places in the run folder that the step writes;
-    they are cleared when they hold other work's remains, and kept when the same work was interrupted, so that it can go on.
+    the work. `inputs` says what lies outside the run folder (files that a user may add to): a finished step whose inputs have changed
+    is done again on top of what it has. Steps in a row with the same `run` are done by one call of it. `owns` are the places in the run
+    folder that the step writes; they are cleared when they hold other work's remains, and kept when the same work was interrupted or has
+    new inputs, so that it can go on.
     """
 
     name: str
@@ -63,6 +65,7 @@ class Step:
     owns: tuple[str, ...]
     run: Run
     uses_ray: bool = True
+    inputs: Callable[[RunConfig], str] = lambda _: ""
 
 
 def fingerprints(steps: list[Step], config: RunConfig) -> dict[str, str]:
@@ -93,20 +96,24 @@ def run_steps(
         if name in marks:
             check_unchanged(earlier, marks[name], folder)
     _check_needs(wanted, finished)
+    inputs = {step.name: step.inputs(config) for step in wanted}
+    stale = {name for name, mark in inputs.items() if name in finished and finished[name].inputs != mark}
     folder.store_config(config)
     with ExitStack() as stack:
         opened = False
         for run, group in itertools.groupby(wanted, key=lambda step: step.run):
             missing = []
             for step in group:
-                if step.name in finished:
+                if step.name in finished and step.name not in stale:
                     display.skipped(step.title, finished[step.name])
                 else:
                     missing.append(step)
             if not opened and any(step.uses_ray for step in missing):
                 stack.enter_context(session())
                 opened = True
-            finished |= _do(run, missing, marks, config, folder, display)
+            for step in missing:
+                _prepare(step, marks[step.name], folder, stale)
+            finished |= _do(run, missing, marks, inputs, config, folder, display)
     return [finished[step.name] for step in road if step.name in finished]
 
 
@@ -115,7 +122,7 @@ def _check_needs(wanted: list[Step], finished: dict[str, FinishedStep]) -> None:
     for step in wanted:
         missing = [need for need in step.needs if need not in coming]
         if missing:
-            command = COMMANDS.get(missing[0], missing[0])
+            command = COMMANDS.get(missing[0].rsplit("-", 1)[-1], missing[0])
             raise ConfigError(f"{step.name} builds on {', '.join(missing)}, which is not there yet. Run {command} first, or `cg run`.")
         coming.add(step.name)
 
@@ -126,9 +133,6 @@ COMMANDS = {
     "detector": "`cg train detector`",
     "annotations": "`cg data annotate`",
     "samples": "`cg data instruct`",
-    "edf-segments": "`cg data segments`",
-    "edf-annotations": "`cg data annotate`",
-    "edf-samples": "`cg data instruct`",
     "general": "`cg data general`",
     "sight": "`cg train sight`",
     "base": "`cg train base`",
@@ -140,11 +144,15 @@ COMMANDS = {
 
 
 def _do(
-    run: Run, steps: Sequence[Step], marks: dict[str, str], config: RunConfig, folder: RunFolder, display: Display
+    run: Run,
+    steps: Sequence[Step],
+    marks: dict[str, str],
+    inputs: dict[str, str],
+    config: RunConfig,
+    folder: RunFolder,
+    display: Display,
 ) -> dict[str, FinishedStep]:
     """Do `steps` by one call of `run`, and write down each when it is done."""
-    for step in steps:
-        _clear_remains(step, marks[step.name], folder)
     shown = _Shown()
     results = run([Work(config=config, folder=folder, progress=shown, step=step.name, identity=marks[step.name]) for step in steps])
     finished = {}
@@ -152,7 +160,13 @@ def _do(
         start = time.monotonic()
         with display.step(step.title) as shown.report:
             result = next(results)
-        done = FinishedStep(name=step.name, fingerprint=marks[step.name], seconds=round(time.monotonic() - start, 1), result=result)
+        done = FinishedStep(
+            name=step.name,
+            fingerprint=marks[step.name],
+            inputs=inputs[step.name],
+            seconds=round(time.monotonic() - start, 1),
+            result=result,
+        )
         folder.record(done)
         storage.delete(folder.at(".started", step.name))
         display.done(step.title, done)
@@ -169,10 +183,11 @@ class _Shown:
         self.report(done, total, note)
 
 
-def _clear_remains(step: Step, mark: str, folder: RunFolder) -> None:
-    """Clear what other work left in this step's places; keep what the same work left when it was interrupted."""
+def _prepare(step: Step, mark: str, folder: RunFolder, stale: Collection[str]) -> None:
+    """Clear what other work left in this step's places; keep what the same work left, finished with fewer inputs or interrupted."""
     started = folder.at(".started", step.name)
-    if not storage.exists(started) or storage.read_bytes(started).decode() != mark:
+    same = step.name in stale or (storage.exists(started) and storage.read_bytes(started).decode() == mark)
+    if not same:
         for place in step.owns:
             storage.delete(folder.at(place))
-        storage.write_bytes(started, mark.encode())
+    storage.write_bytes(started, mark.encode())

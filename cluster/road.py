@@ -8,7 +8,7 @@ from cg_data.errors import ConfigError
 from cg_data.instruct.general import GENERAL
 from cluster.config import RunConfig
 from cluster.pipeline import Step
-from cluster.steps_data import EDF, SYNTHETIC, corpus_step, data_steps, general_step
+from cluster.steps_data import SYNTHETIC, corpus_step, data_steps, general_step, shown_corpus
 from cluster.steps_eval import bench_step, champion_step, report_step
 from cluster.steps_serve import service_step
 from cluster.steps_train import detector_step, stage_steps
@@ -17,26 +17,27 @@ from cluster.steps_train import detector_step, stage_steps
 def road_of(config: RunConfig) -> list[Step]:
     """All steps that `config` asks for. Models are always trained on the embedded corpus, whose truth is known."""
     segments, annotations, samples = data_steps(SYNTHETIC)
-    users = data_steps(EDF) if config.edf else []
+    users = [data_steps(corpus) for corpus in config.corpora]
+    shown = shown_corpus(config)
     return [
         corpus_step(),
         segments,
-        *users[:1],
+        *(steps[0] for steps in users),
         detector_step(),
         annotations,
         samples,
-        *users[1:],
+        *(step for steps in users for step in steps[1:]),
         *([general_step()] if config.data.general else []),
         *stage_steps(config),
         bench_step(),
         champion_step(),
-        report_step(EDF if config.edf else SYNTHETIC),
-        service_step(EDF if config.edf else SYNTHETIC),
+        report_step(shown),
+        service_step(shown),
     ]
 
 
 def select(road: list[Step], names: list[str], config: RunConfig, finished: Iterable[str]) -> list[Step]:
-    """The steps of the road that a command means: all for none, ``data`` for the data steps that can run with what is finished.
+    """The steps of the road that a command means, of every corpus: all for none, ``data`` for the data steps that can run now.
 
     Raises:
         ConfigError: the configuration has no such step.
@@ -45,7 +46,7 @@ def select(road: list[Step], names: list[str], config: RunConfig, finished: Iter
         return road
     if names == ["data"]:
         return _runnable([step for step in road if step.name.endswith(("corpus", "segments", "annotations", "samples", GENERAL))], finished)
-    chosen = [step for step in road if step.name in names]
+    chosen = [step for step in road if step.name.rsplit("-", 1)[-1] in names]
     if not chosen:
         raise ConfigError(f"preset {config.preset}: its configuration has no step {names[0]}.")
     return chosen

@@ -16,6 +16,9 @@ from cg_data.errors import ConfigError, StorageError
 from cg_data.records import content_id
 from cluster.config import RunConfig, to_yaml
 
+FORMAT = "cerebragloss-run-2"
+"""Goes up when an older run folder can no longer be gone on with."""
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class StepResult:
@@ -28,8 +31,11 @@ class StepResult:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class FinishedStep:
+    """A step that is done: the identity of its work, and of what it was given from outside the run folder."""
+
     name: str
     fingerprint: str
+    inputs: str
     seconds: float
     result: StepResult
 
@@ -58,10 +64,19 @@ class RunFolder:
         storage.write_bytes(self.at("config.yaml"), to_yaml(config).encode())
 
     def finished(self) -> dict[str, FinishedStep]:
-        """Finished steps in the order in which they were finished."""
+        """Finished steps in the order in which they were finished.
+
+        Raises:
+            ConfigError: another version of the project made the folder.
+        """
         if not storage.exists(self.at("run.json")):
             return {}
-        steps = storage.read_json(self.at("run.json"))["steps"]
+        run = storage.read_json(self.at("run.json"))
+        if run["format"] != FORMAT:
+            raise ConfigError(
+                f"{self.uri}: made by another version ({run['format']}, this one writes {FORMAT}). Choose a new --run folder."
+            )
+        steps = run["steps"]
         return {s["name"]: FinishedStep(**{**s, "result": StepResult(**s["result"])}) for s in steps}
 
     def record(self, step: FinishedStep) -> None:
@@ -71,7 +86,7 @@ class RunFolder:
         storage.write_json(
             self.at("run.json"),
             {
-                "format": "cerebragloss-run-1",
+                "format": FORMAT,
                 "config": "config.yaml",
                 "products": products,
                 "steps": [dataclasses.asdict(s) for s in steps.values()],
@@ -115,7 +130,7 @@ def check_unchanged(step: FinishedStep, expected: str, folder: RunFolder) -> Non
     """
     if step.fingerprint != expected:
         raise ConfigError(
-            f"{folder.uri}: the finished step {step.name} was made with other settings than those asked for now "
+            f"{folder.uri}: the finished step {step.name} was made with other settings, or by another version, than asked for now "
             f"(its own are in {folder.at('config.yaml')}). Give the same settings, or a new --run folder."
         )
 

@@ -2,44 +2,60 @@
 
 from __future__ import annotations
 
+import functools
 from collections import Counter
 from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
-from cg_data.corpora.folder import list_recordings
+from cg_data import register
+from cg_data.analyze.annotate import ANALYSER_VERSION
+from cg_data.corpora import CORPORA, CorpusName
+from cg_data.corpora.source import Source
 from cg_data.errors import ConfigError, EdfError
 from cg_data.instruct.general import GENERAL
+from cg_data.instruct.prompt import PROMPT_VERSION
 from cg_data.instruct.teacher import Taught
+from cg_data.instruct.teacher_prompts import TEACHER_VERSION
+from cg_data.recording import pseudonym
+from cg_data.records import content_id
+from cg_data.signal import FILTER_VERSION
 from cluster.config import RunConfig
 from cluster.display import Display
 from cluster.pipeline import Step, Work, alone
-from cluster.runfolder import StepResult
+from cluster.runfolder import RunFolder, StepResult
 
-SYNTHETIC = "synthetic"
-EDF = "edf"
+SYNTHETIC = CorpusName.SYNTHETIC
 
 
-def data_steps(corpus: str) -> list[Step]:
+def shown_corpus(config: RunConfig) -> CorpusName:
+    """The corpus that the report and the service show: the user's first, else the embedded one."""
+    return next(iter(config.corpora), SYNTHETIC)
+
+
+def data_steps(corpus: CorpusName) -> list[Step]:
     """Segments, annotations and samples of one corpus."""
     prefix = "" if corpus == SYNTHETIC else f"{corpus}-"
-    of = "" if corpus == SYNTHETIC else " of your recordings"
+    of = {CorpusName.SYNTHETIC: "", CorpusName.FOLDER: " of your recordings"}.get(corpus, f" of {corpus}")
+    inputs = partial(_listing, corpus=corpus)
     return [
         Step(
             name=f"{prefix}segments",
             title=f"Segments{of}",
             needs=("corpus",) if corpus == SYNTHETIC else (),
             settings=partial(_segment_settings, corpus=corpus),
-            owns=(f"segments/{corpus}",),
+            owns=(f"recordings/{corpus}", f"segments/{corpus}"),
             run=alone(partial(_segments, corpus=corpus)),
+            inputs=inputs,
         ),
         Step(
             name=f"{prefix}annotations",
             title=f"Annotations{of}",
             needs=(f"{prefix}segments", "detector"),
-            settings=lambda _: None,
+            settings=lambda _: ANALYSER_VERSION,
             owns=(f"annotations/{corpus}",),
             run=alone(partial(_annotations, corpus=corpus)),
+            inputs=inputs,
         ),
         Step(
             name=f"{prefix}samples",
@@ -48,6 +64,7 @@ def data_steps(corpus: str) -> list[Step]:
             settings=_sample_settings,
             owns=(f"samples/{corpus}",),
             run=alone(partial(_samples, corpus=corpus)),
+            inputs=inputs,
         ),
     ]
 
@@ -75,10 +92,38 @@ def general_step() -> Step:
     )
 
 
-def _segment_settings(config: RunConfig, corpus: str) -> dict[str, Any]:
-    chosen = config.data.model_dump(include={"subject_salt", "validation_fraction", "test_fraction", "mains_hz"})
-    files = {} if corpus == SYNTHETIC else {"edf": config.edf}
-    return {**chosen, **files, "segments_per_shard": config.data.engine.segments_per_shard}
+def is_samples(step: Step) -> bool:
+    """Whether a step writes dialogues about pages, in which a teacher may have a part."""
+    return step.name.rsplit("-", 1)[-1] == "samples"
+
+
+def sources_of(config: RunConfig, folder: RunFolder, corpus: CorpusName) -> list[Source]:
+    """The files of a corpus of this run."""
+    return _sources(corpus, folder.at("corpus") if corpus == SYNTHETIC else config.corpora[corpus])
+
+
+@functools.cache
+def _sources(corpus: CorpusName, uri: str) -> list[Source]:
+    return CORPORA[corpus].sources(uri)
+
+
+def _listing(config: RunConfig, corpus: CorpusName) -> str:
+    """What a user's corpus holds now, as one hash: names, sizes and times. The embedded one follows from its settings."""
+    if corpus == SYNTHETIC:
+        return ""
+    files = register.listed(_sources(corpus, config.corpora[corpus]), config.data.subject_salt)
+    return content_id("listing", sorted(file.key for file in files))
+
+
+def _segment_settings(config: RunConfig, corpus: CorpusName) -> dict[str, Any]:
+    chosen = config.data.model_dump(include={"validation_fraction", "test_fraction", "mains_hz"})
+    return {
+        **chosen,
+        "salt": pseudonym("", config.data.subject_salt),
+        "place": "" if corpus == SYNTHETIC else config.corpora[corpus],
+        "segments_per_shard": config.data.engine.segments_per_shard,
+        "filter": FILTER_VERSION,
+    }
 
 
 def _corpus(work: Work) -> StepResult:
@@ -91,45 +136,60 @@ def _corpus(work: Work) -> StepResult:
     )
 
 
-def _segments(work: Work, corpus: str) -> StepResult:
+def _segments(work: Work, corpus: CorpusName) -> StepResult:
     from cg_data.engine import build_segments, write_quarantine
 
-    source = work.folder.at("corpus") if corpus == SYNTHETIC else str(work.config.edf)
     place = f"segments/{corpus}"
     made = build_segments(
-        list_recordings(source), corpus=corpus, out_uri=work.folder.at(place), settings=work.config.data, progress=work.progress
+        sources_of(work.config, work.folder, corpus),
+        corpus=corpus,
+        register_uri=work.folder.at("recordings", corpus),
+        out_uri=work.folder.at(place),
+        settings=work.config.data,
+        progress=work.progress,
     )
     write_quarantine(work.folder.at("quarantine.parquet"), corpus, made.quarantined)
     if not made.segments:
         reasons = ", ".join(f"{n} x {reason}" for reason, n in Counter(q.reason for q in made.quarantined).items())
         raise EdfError(
             "folder.nothing_usable",
-            f"{source}: none of the {len(made.quarantined)} recordings can be used ({reasons}). "
+            f"{work.config.corpora.get(corpus, corpus)}: none of the {len(made.quarantined)} recordings can be used ({reasons}). "
             f"Each file's reason is in {work.folder.at('quarantine.parquet')}.",
         )
+    label_faults = sum(made.problems.values())
     return StepResult(
-        counts={"recordings": made.recordings, "segments": made.segments, "quarantined": len(made.quarantined)},
-        figure=f"{made.subjects} subjects, {made.segments * 10 / 3600:.1f} hours of pages",
-        products={f"segments_{corpus}": place, "quarantine": "quarantine.parquet"},
+        counts={
+            "recordings": made.recordings,
+            "segments": made.segments,
+            "quarantined": len(made.quarantined),
+            **({"label_faults": label_faults} if label_faults else {}),
+        },
+        figure=f"{made.subjects} subjects, {made.segments * 10 / 3600:.1f} hours of pages{_alarm(made.spilled_bytes)}",
+        products={f"recordings_{corpus}": f"recordings/{corpus}", f"segments_{corpus}": place, "quarantine": "quarantine.parquet"},
     )
 
 
-def _annotations(work: Work, corpus: str) -> StepResult:
+def _annotations(work: Work, corpus: CorpusName) -> StepResult:
     from cg_data.engine import annotate_segments
 
     place = f"annotations/{corpus}"
-    counts = annotate_segments(
+    made = annotate_segments(
         work.folder.at("segments", corpus),
         detector_uri=work.folder.at("detector"),
         out_uri=work.folder.at(place),
         settings=work.config.data.engine,
         progress=work.progress,
     )
-    per_page = counts["events"] / max(1, counts["segments"])
-    return StepResult(counts=counts, figure=f"{per_page:.1f} events a page", products={f"annotations_{corpus}": place})
+    events, removed = made.counts.get("events", 0), made.counts.get("removed", 0)
+    memory = f", {made.rss_bytes / 2**30:.1f} GiB an actor" if made.rss_bytes else ""
+    return StepResult(
+        counts={"segments": made.rows, "events": events, "removed": removed},
+        figure=f"{events / max(1, made.rows):.1f} events a page{memory}{_alarm(made.spilled_bytes)}",
+        products={f"annotations_{corpus}": place},
+    )
 
 
-def _samples(work: Work, corpus: str) -> StepResult:
+def _samples(work: Work, corpus: CorpusName) -> StepResult:
     from cg_data.engine import build_samples
 
     place, teacher = f"samples/{corpus}", work.config.data.teacher
@@ -144,9 +204,9 @@ def _samples(work: Work, corpus: str) -> StepResult:
         say=Display().say,
         progress=work.progress,
     )
-    figure = ", ".join(f"{n} {kind}" for kind, n in made.kinds.items())
+    figure = ", ".join(f"{n} {kind}" for kind, n in made.kinds.items()) + _alarm(made.spilled_bytes)
     return StepResult(
-        counts={"samples": sum(made.kinds.values())},
+        counts={"samples": made.samples},
         figure=f"{figure}. {taught_figure(made.taught, made.taken)}" if made.taught else figure,
         products={f"samples_{corpus}": place},
     )
@@ -171,7 +231,12 @@ def taught_figure(taught: Taught, taken: Mapping[str, int]) -> str:
 def _sample_settings(config: RunConfig) -> dict[str, Any]:
     """A teacher counts by what decides its answers; bounds, prices and patience do not."""
     teacher = config.data.teacher.model_dump(include={"model", "share", "seed", "temperature", "max_tokens"})
-    return {"instruct": config.data.instruct.model_dump(), "teacher": teacher if config.data.teacher.url else None}
+    teacher["version"] = TEACHER_VERSION
+    return {
+        "instruct": config.data.instruct.model_dump(),
+        "prompt": PROMPT_VERSION,
+        "teacher": teacher if config.data.teacher.url else None,
+    }
 
 
 def _general(work: Work) -> StepResult:
@@ -198,3 +263,10 @@ def _general(work: Work) -> StepResult:
         figure=f"refused: {reasons}" if reasons else "none refused",
         products={f"samples_{GENERAL}": place, "quarantine": "quarantine.parquet"},
     )
+
+
+def _alarm(spilled_bytes: int) -> str:
+    """Spilling means that work was held in memory for too long: the step still ends right, but slower than it could."""
+    if not spilled_bytes:
+        return ""
+    return f"; ALARM: Ray spilled {spilled_bytes / 2**20:.0f} MiB to disk, raise cluster.object_store_mib or use fewer actors"

@@ -11,7 +11,7 @@ from cluster.config import to_yaml
 from cluster.doctor import PACKAGES
 from cluster.pipeline import Step, Work, alone
 from cluster.runfolder import StepResult
-from cluster.steps_data import EDF, SYNTHETIC
+from cluster.steps_data import SYNTHETIC
 from cluster.steps_train import tracking_of
 
 CHAMPION = "champion"
@@ -42,7 +42,7 @@ def champion_step() -> Step:
 
 def report_step(corpus: str) -> Step:
     """The report; with a user's recordings it is written anew, with theirs in it."""
-    extra = ("edf-samples",) if corpus == EDF else ()
+    extra = () if corpus == SYNTHETIC else (f"{corpus}-samples",)
     return Step(
         name="report" if corpus == SYNTHETIC else f"{corpus}-report",
         title="Report",

@@ -21,7 +21,7 @@ from cluster.config import RunConfig
 from cluster.display import Display
 from cluster.pipeline import Step, Work, alone
 from cluster.runfolder import RunFolder, StepResult
-from cluster.steps_data import EDF, SYNTHETIC
+from cluster.steps_data import SYNTHETIC, shown_corpus, sources_of
 from cluster.steps_train import tracking_of
 
 PLAIN_QUESTION = CAPTION_QUESTIONS[0]
@@ -127,15 +127,16 @@ def _synthetic_case(work: Work) -> tuple[str, int, str, str]:
 
 
 def _users_case(work: Work) -> tuple[str, int, str, str]:
-    """The first segment of the first usable recording of the user's folder."""
-    known = {s.sha256 for s in read_segments(work.folder.at("segments", EDF))}
-    for path in list_recordings(str(work.config.edf)):
+    """The first segment of the first usable recording of the user's corpus."""
+    corpus = shown_corpus(work.config)
+    known = {s.sha256 for s in read_segments(work.folder.at("segments", corpus))}
+    for source in sources_of(work.config, work.folder, corpus):
         try:
-            if EdfFile.open(path).sha256 in known:
-                return path, 0, PLAIN_QUESTION, ""
+            if EdfFile.open(source.uri).sha256 in known:
+                return source.uri, 0, PLAIN_QUESTION, ""
         except EdfError:
             continue
-    raise ConfigError(f"{work.config.edf}: the recordings of this run are gone. Use a new --run folder.")
+    raise ConfigError(f"{work.config.corpora[corpus]}: the recordings of this run are gone. Use a new --run folder.")
 
 
 def draw_answer(page: dict[str, Any], path: str, index: int, work: Work) -> bytes:

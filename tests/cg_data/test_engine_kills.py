@@ -1,0 +1,70 @@
+"""Whatever is killed, whenever, the same command then ends with the same files: no row is lost and none is there twice."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from cg_data.detect.detector import save_detector
+from tests.cg_data import engine_runs
+from tests.cg_data.test_detect_detector import SPEC, small_network
+
+pytestmark = [pytest.mark.cluster, pytest.mark.slow]
+
+RECORDINGS = 6
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with recordings and a detector, and in ``undisturbed`` what an undisturbed run makes of them."""
+    root = tmp_path_factory.mktemp("kills")
+    (root / "edf").mkdir()
+    engine_runs.write_folder(root / "edf", RECORDINGS)
+    save_detector(small_network(), SPEC, str(root / "detector"))
+    assert start(root, "undisturbed").wait(240) == 0
+    return root
+
+
+def start(root: Path, out: str) -> subprocess.Popen[bytes]:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, str(ROOT / "tests" / "cg_data" / "engine_runs.py"), str(root / "edf"), str(root / out)]
+    return subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+def wait_for(condition: object, process: subprocess.Popen[bytes]) -> None:
+    """Until `condition()` is true; the run must not have ended before."""
+    while not condition():  # type: ignore[operator]
+        assert process.poll() is None, "the run was over before it could be disturbed"
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize(("step", "files"), [("recordings", 2), ("segments", 9), ("annotations", 4), ("samples", 9)])
+def test_a_driver_killed_in_any_step_is_made_good_by_the_same_command(place: Path, step: str, files: int) -> None:
+    out = place / f"driver-{step}"
+    process = start(place, out.name)
+    wait_for(lambda: len(list((out / step).glob("*.parquet"))) >= files, process)
+    time.sleep(random.Random(step).uniform(0, 0.1))
+    engine_runs.end_all(process.pid)
+    process.wait(30)
+    assert start(place, out.name).wait(240) == 0
+    assert engine_runs.hashes(out) == engine_runs.hashes(place / "undisturbed")
+
+
+@pytest.mark.parametrize(("step", "title"), [("segments", "ray::"), ("annotations", "MapWorker")])
+def test_a_killed_task_or_actor_is_done_again_while_the_run_goes_on(place: Path, step: str, title: str) -> None:
+    out = place / f"worker-{step}"
+    process = start(place, out.name)
+    wait_for(lambda: list((out / step).glob("*.parquet")), process)
+    victims = [w for w in engine_runs.workers(process.pid, title) if "IDLE" not in " ".join(w.cmdline())]
+    assert victims
+    os.kill(victims[0].pid, signal.SIGKILL)
+    assert process.wait(240) == 0
+    assert engine_runs.hashes(out) == engine_runs.hashes(place / "undisturbed")
