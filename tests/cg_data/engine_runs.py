@@ -34,8 +34,8 @@ def run(folder: str, out: str) -> None:
     from cg_data.engine import annotate_segments, build_samples, build_segments
 
     build_segments(
-        CORPORA[CorpusName.EDF].sources(folder),
-        corpus=CorpusName.EDF,
+        CORPORA[CorpusName.FOLDER].sources(folder),
+        corpus=CorpusName.FOLDER,
         register_uri=f"{out}/recordings",
         out_uri=f"{out}/segments",
         settings=SETTINGS,

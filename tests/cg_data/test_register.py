@@ -20,14 +20,14 @@ DOE = "Jane_Doe_1951"
 
 
 def files_in(folder: Path) -> list[Listed]:
-    return register.listed(CORPORA[CorpusName.EDF].sources(str(folder)), SETTINGS.subject_salt)
+    return register.listed(CORPORA[CorpusName.FOLDER].sources(str(folder)), SETTINGS.subject_salt)
 
 
 def look(folder: Path, place: Path) -> dict[str, register.Entry]:
     """Look at what is new in `folder`; the register lies in `place`."""
     new = register.unknown(files_in(folder), register.entries(str(place)))
     for batch in register.batches(new):
-        register.look_all(batch, corpus=CorpusName.EDF, settings=SETTINGS, register_uri=str(place))
+        register.look_all(batch, corpus=CorpusName.FOLDER, settings=SETTINGS, register_uri=str(place))
     return register.entries(str(place))
 
 
@@ -81,7 +81,7 @@ def test_a_second_look_opens_only_new_and_changed_files(folder: Path, tmp_path: 
 def test_a_file_that_could_not_be_read_is_tried_again(folder: Path, tmp_path: Path) -> None:
     place = tmp_path / "register"
     (gone,) = register.listed([Source(uri=str(folder / "gone.edf"))], SETTINGS.subject_salt)
-    register.look_all([gone], corpus=CorpusName.EDF, settings=SETTINGS, register_uri=str(place))
+    register.look_all([gone], corpus=CorpusName.FOLDER, settings=SETTINGS, register_uri=str(place))
     entry = register.entries(str(place))[gone.key]
     assert entry.reason == register.UNREADABLE
     assert "gone.edf" not in entry.message
@@ -91,7 +91,7 @@ def test_a_file_that_could_not_be_read_is_tried_again(folder: Path, tmp_path: Pa
 def test_one_recording_under_two_names_is_read_once(folder: Path, tmp_path: Path) -> None:
     (folder / "plus_copy.edf").write_bytes((folder / "plus.edf").read_bytes())
     entries = look(folder, tmp_path / "register")
-    good, refused = register.good_and_refused(files_in(folder), entries, CorpusName.EDF)
+    good, refused = register.good_and_refused(files_in(folder), entries, CorpusName.FOLDER)
     assert sorted(Path(file.source.uri).name for file in good.values()) == [f"{DOE}.edf", "plus.edf"]
     assert [(Path(row.uri).name, row.reason) for row in refused] == [
         (f"{DOE}_letter.edf", "format.unknown"),
