@@ -1,4 +1,4 @@
-"""Runs the data steps of a small corpus in a process of its own, so that tests can kill it: ``python engine_runs.py FOLDER OUT [cluster]``."""
+"""Runs the data steps of a small corpus in a process of its own, so that tests can kill it: ``python engine_runs.py FOLDER OUT``."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ SETTINGS = DataSettings(
 
 
 def write_folder(folder: Path, recordings: int, first: int = 0) -> None:
-    """Recordings of 5 min, each its own patient and noise."""
+    """Recordings of 3 min, each its own patient and noise."""
     for i in range(first, first + recordings):
-        spec = Spec(patient=f"P-{i} X X X", n_records=300)
-        noise = np.random.default_rng(i).normal(scale=300, size=(19, 300 * 200)).astype(np.int16)
+        spec = Spec(patient=f"P-{i} X X X", n_records=180)
+        noise = np.random.default_rng(i).normal(scale=300, size=(19, 180 * 200)).astype(np.int16)
         (folder / f"{i:03d}.edf").write_bytes(make(spec, noise))
 
 
@@ -41,7 +41,16 @@ def run(folder: str, out: str) -> None:
         settings=SETTINGS,
     )
     annotate_segments(f"{out}/segments", detector_uri=f"{out}/../detector", out_uri=f"{out}/annotations", settings=SETTINGS.engine)
-    build_samples(f"{out}/segments", f"{out}/annotations", out_uri=f"{out}/samples", settings=SETTINGS.instruct, engine=SETTINGS.engine)
+    build_samples(
+        f"{out}/segments",
+        f"{out}/annotations",
+        out_uri=f"{out}/samples",
+        settings=SETTINGS.instruct,
+        teacher=SETTINGS.teacher,
+        teacher_uri=f"{out}/teacher",
+        engine=SETTINGS.engine,
+        say=lambda _: None,
+    )
 
 
 def hashes(out: Path) -> dict[str, str]:
