@@ -175,8 +175,14 @@ def read_table(uri: str, columns: list[str] | None = None, filters: list[tuple[s
 
 
 def clear_unfinished(uri: str) -> None:
-    """Remove the hidden files that killed writers left in the folder `uri`. Only for who holds the folder alone."""
+    """Remove the hidden files that killed writers left in the folder `uri`. Only for who holds the folder alone.
+
+    Raises:
+        StorageError: `uri` is a file.
+    """
     filesystem, path = resolve(uri)
+    if filesystem.get_file_info(path).type == fs.FileType.File:
+        raise StorageError(f"{uri}: a file lies where a folder is to be. Move it away, or choose another --run folder.")
     for info in filesystem.get_file_info(fs.FileSelector(path, allow_not_found=True)):
         if info.type == fs.FileType.File and _UNFINISHED.fullmatch(info.base_name):
             filesystem.delete_file(info.path)

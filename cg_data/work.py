@@ -146,7 +146,7 @@ def annotation_counts(annotations: Sequence[Annotation]) -> dict[str, int]:
 
 def recount_annotations(uri: str) -> Shard:
     """Manifest row of an annotation shard that an interrupted run left."""
-    return dataclasses.replace(counted(uri), counts=annotation_counts(list(read_annotations(uri))))
+    return dataclasses.replace(counted(uri), counts=dict(sorted(annotation_counts(list(read_annotations(uri))).items())))
 
 
 def present_share(shards: Sequence[Shard]) -> dict[str, float]:
@@ -173,7 +173,7 @@ def make_samples(
     out = storage.join(out_uri, name)
     if storage.exists(out) and not teacher.url:
         kinds = storage.read_table(out, ["kind"]).column("kind").to_pylist()
-        return dataclasses.replace(counted(out), counts=dict(Counter(kinds)))
+        return dataclasses.replace(counted(out), counts=dict(sorted(Counter(kinds).items())))
     segments = read_segments(storage.join(segments_uri, name))
     annotations = read_annotations(storage.join(annotations_uri, name))
     samples: list[Sample] = []
@@ -209,7 +209,13 @@ def counted(uri: str) -> Shard:
     return _shard(uri, written)
 
 
-def _shard(uri: str, written: storage.Written, *, pieces: tuple[Piece, ...] = (), counts: dict[str, int] | None = None) -> Shard:
+def _shard(uri: str, written: storage.Written, *, pieces: tuple[Piece, ...] = (), counts: Mapping[str, int] | None = None) -> Shard:
+    """The manifest row of a file; counts in the order of their names, so that equal shards have equal rows."""
     return Shard(
-        name=uri.rsplit("/", 1)[-1], rows=written.rows, bytes=written.bytes, sha256=written.sha256, pieces=pieces, counts=counts or {}
+        name=uri.rsplit("/", 1)[-1],
+        rows=written.rows,
+        bytes=written.bytes,
+        sha256=written.sha256,
+        pieces=pieces,
+        counts=dict(sorted((counts or {}).items())),
     )

@@ -20,11 +20,11 @@ SETTINGS = DataSettings(
 )
 
 
-def write_folder(folder: Path, recordings: int, first: int = 0) -> None:
-    """Recordings of 3 min, each its own patient and noise."""
-    for i in range(first, first + recordings):
-        spec = Spec(patient=f"P-{i} X X X", n_records=180)
-        noise = np.random.default_rng(i).normal(scale=300, size=(19, 180 * 200)).astype(np.int16)
+def write_folder(folder: Path, recordings: int, *, minutes: int = 3) -> None:
+    """Recordings of noise, each of its own patient."""
+    for i in range(recordings):
+        spec = Spec(patient=f"P-{i} X X X", n_records=60 * minutes)
+        noise = np.random.default_rng(i).normal(scale=300, size=(19, 60 * minutes * 200)).astype(np.int16)
         (folder / f"{i:03d}.edf").write_bytes(make(spec, noise))
 
 

@@ -6,20 +6,25 @@ import dataclasses
 import hashlib
 import shutil
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
-from cg_data import storage
-from cg_data.corpora.folder import list_recordings
-from cg_data.errors import StorageError
+from cg_data.corpora import CORPORA, CorpusName
+from cg_data.errors import ConfigError, StorageError
 from cg_data.records import Quarantined
 from cg_data.settings import DataSettings, EngineSettings
 from cg_data.shards import read_segments
 from cg_data.vocabulary import N_CHANNELS, SEGMENT_SAMPLES
+from tests.cg_data.engine_runs import write_folder
+
+if TYPE_CHECKING:
+    from cg_data.engine import SegmentsSummary
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.usefixtures("ray_session")]
 
 GOOD = ("iiic_SZ_sample1.edf", "eegmmi_s001r01_eyes_open.edf")
+SETTINGS = DataSettings(engine=EngineSettings(segments_per_shard=6))
 BAD = {"yasa_n2_15s.edf": "montage.channels_missing", "eegmmi_s001r01_crlf_damaged.edf": "data.line_ends"}
 
 
@@ -38,43 +43,82 @@ def hashes(place: Path) -> dict[str, str]:
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(place.glob("*.parquet"))}
 
 
-def test_every_file_is_either_read_or_quarantined_with_its_reason(folder: Path, tmp_path: Path) -> None:
+def build(folder: Path, place: Path, settings: DataSettings = SETTINGS) -> SegmentsSummary:
     from cg_data.engine import build_segments
 
-    settings = DataSettings(engine=EngineSettings(segments_per_shard=4))
-    made = build_segments(list_recordings(str(folder)), corpus="edf", out_uri=str(tmp_path / "segments"), settings=settings)
+    return build_segments(
+        CORPORA[CorpusName.FOLDER].sources(str(folder)),
+        corpus=CorpusName.FOLDER,
+        register_uri=str(place / "recordings"),
+        out_uri=str(place / "segments"),
+        settings=settings,
+    )
+
+
+def test_every_file_is_either_read_or_quarantined_with_its_reason(folder: Path, tmp_path: Path) -> None:
+    made = build(folder, tmp_path)
     assert {Path(q.uri).name: q.reason for q in made.quarantined if "letter" not in q.uri} == BAD
     assert len(made.quarantined) == 3
     assert made.recordings == len(GOOD)
     segments = list(read_segments(str(tmp_path / "segments")))
     assert len(segments) == made.segments == 11
     assert all(segment.eeg_steps.shape == (N_CHANNELS, SEGMENT_SAMPLES) for segment in segments)
-    assert max(storage.read_table(shard).num_rows for shard in storage.list_files(str(tmp_path / "segments"))) == 4
+
+
+def test_one_recording_fills_several_shards_and_several_share_one(tmp_path: Path) -> None:
+    (tmp_path / "long").mkdir()
+    write_folder(tmp_path / "long", 1)
+    many = build(tmp_path / "long", tmp_path / "a", SETTINGS)
+    assert (many.segments, many.new_shards) == (18, 3)
+    (tmp_path / "short").mkdir()
+    write_folder(tmp_path / "short", 4, minutes=1)
+    few = build(tmp_path / "short", tmp_path / "b", DataSettings(engine=EngineSettings(segments_per_shard=360)))
+    assert (few.segments, few.new_shards) == (24, 1)
 
 
 def test_a_rerun_after_a_kill_writes_what_is_missing_and_the_same_bytes(folder: Path, tmp_path: Path) -> None:
-    from cg_data.engine import build_segments
-
+    build(folder, tmp_path)
     place = tmp_path / "segments"
-    settings = DataSettings(engine=EngineSettings(segments_per_shard=4))
-    uris = list_recordings(str(folder))
-    build_segments(uris, corpus="edf", out_uri=str(place), settings=settings)
     whole = hashes(place)
-    lost = sorted(place.glob("*.parquet"))[1]
+    (place / "_manifest.json").unlink()
+    lost = sorted(place.glob("*.parquet"))[0]
     lost.unlink()
-    (place / f".{lost.name}.half").write_bytes(b"half a shard")
-    again = build_segments(uris, corpus="edf", out_uri=str(place), settings=settings)
+    (place / f".{lost.name}.{'0' * 32}").write_bytes(b"half a shard")
+    (place / "0123456789abcdef.parquet").write_bytes(b"of another plan")
+    again = build(folder, tmp_path)
     assert hashes(place) == whole
     assert again.segments == 11
 
 
+def test_added_files_are_read_and_nothing_is_read_again(folder: Path, tmp_path: Path) -> None:
+    grown = tmp_path / "grown"
+    shutil.copytree(folder, grown)
+    build(grown, tmp_path)
+    before = {path: path.stat().st_mtime_ns for path in sorted(tmp_path.rglob("*.parquet"))}
+    write_folder(grown, 1)
+    shutil.copy(grown / GOOD[0], grown / "copy of it.edf")
+    made = build(grown, tmp_path)
+    assert (made.recordings, made.segments, made.new_shards) == (3, 29, 3)
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    assert [q.reason for q in made.quarantined].count("recording.duplicate") == 1
+    assert build(grown, tmp_path).new_shards == 0
+
+
+def test_a_recording_that_went_missing_is_named_before_anything_is_done(folder: Path, tmp_path: Path) -> None:
+    shrunk = tmp_path / "shrunk"
+    shutil.copytree(folder, shrunk)
+    build(shrunk, tmp_path)
+    (shrunk / GOOD[0]).unlink()
+    with pytest.raises(ConfigError, match="1 of the recordings read here before"):
+        build(shrunk, tmp_path)
+
+
 def test_a_users_mistake_in_a_task_is_told_from_a_bug(folder: Path, tmp_path: Path) -> None:
-    from cg_data.engine import build_segments
     from cluster.cli import user_error_in
 
     (tmp_path / "segments").write_text("a file where a folder is to be")
     with pytest.raises(Exception) as raised:
-        build_segments(list_recordings(str(folder)), corpus="edf", out_uri=str(tmp_path / "segments"), settings=DataSettings())
+        build(folder, tmp_path)
     assert isinstance(user_error_in(raised.value), StorageError)
 
 

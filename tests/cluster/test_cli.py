@@ -115,13 +115,12 @@ def test_the_token_is_set_before_anything_imports_ray(command: str, tmp_path: Pa
     """Ray reads its authentication mode when it is imported; set later, the driver cannot join its own cluster."""
     script = f"""
 import sys
-from cluster import cli
-from tests.cg_data.corpus_trees import tusz_v2
+from cluster import cli, options
 prepare = cli.prepare_environment
 def checked(*args, **kwargs):
     print("ray" in sys.modules)
     prepare(*args, **kwargs)
-cli.prepare_environment = checked
+cli.prepare_environment = options.prepare_environment = checked
 sys.argv = ["cg", "{command}"]
 cli.main()
 """
