@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import pyarrow as pa
 
@@ -93,10 +94,7 @@ def _twins(segments: pa.Table, annotations: pa.Table) -> list[str]:
 
 def _of_samples(samples: pa.Table, annotations: pa.Table) -> list[str]:
     """Samples about unknown pages, samples that are there twice, and statements that rest on nothing that the page's annotation holds."""
-    known: dict[str, set[str]] = {}
-    for row in annotations.select(["segment_id", "events", "removed", "findings"]).to_pylist():
-        events = [e["event_id"] for e in row["events"]] + [r["event"]["event_id"] for r in row["removed"]]
-        known[row["segment_id"]] = {*events, *(f["finding_id"] for f in row["findings"])}
+    known = {row["segment_id"]: _evidence(row) for row in annotations.select(["segment_id", *_EVIDENCE]).to_pylist()}
     ids = samples.column("sample_id").to_pylist()
     problems = [] if len(set(ids)) == len(ids) else ["a sample is in it twice"]
     lost, unfounded = [], []
@@ -107,6 +105,16 @@ def _of_samples(samples: pa.Table, annotations: pa.Table) -> list[str]:
         elif not evidence <= known[row["segment_id"]]:
             unfounded.append(row["sample_id"])
     return problems + _named("samples about pages that are not here", lost) + _named("samples that rest on unknown findings", unfounded)
+
+
+_EVIDENCE = ("events", "removed", "findings", "posterior", "dipoles")
+
+
+def _evidence(row: dict[str, Any]) -> set[str]:
+    """Ids of all that a statement about a page may rest on."""
+    events = [event["event_id"] for event in row["events"]] + [removed["event"]["event_id"] for removed in row["removed"]]
+    rhythm = [row["posterior"]["rhythm_id"]] if row["posterior"] else []
+    return {*events, *rhythm, *(f["finding_id"] for f in row["findings"]), *(d["dipole_id"] for d in row["dipoles"])}
 
 
 def _named(what: str, ids: Sequence[str]) -> list[str]:

@@ -1,4 +1,4 @@
-"""Runs the data steps of a small corpus in a process of its own, so that tests can kill it: ``python engine_runs.py FOLDER OUT``."""
+"""Runs the data steps of a small corpus in a process of its own, so that tests can kill it: ``python engine_runs.py FOLDER OUT [two-nodes]``."""
 
 from __future__ import annotations
 
@@ -80,10 +80,31 @@ def end_all(of: int) -> None:
             continue
 
 
+def run_on_two_nodes(folder: str, out: str) -> None:
+    """The same on a head and a second node of one CPU each; the pid of the second node's raylet is written to ``<out>.raylet``."""
+    from cluster.config import ClusterSettings
+    from cluster.session import prepare_environment, ray_session
+
+    prepare_environment(ClusterSettings(), verbose=False)
+    from ray.cluster_utils import Cluster
+
+    store = {"num_cpus": 1, "object_store_memory": 128 << 20}
+    cluster = Cluster(initialize_head=True, head_node_args=store)
+    second = cluster.add_node(**store)
+    (process,) = second.all_processes["raylet"]
+    Path(f"{out}.raylet").write_text(str(process.process.pid))
+    with ray_session(ClusterSettings(address=cluster.address), verbose=False):
+        run(folder, out)
+    cluster.shutdown()
+
+
 def main() -> None:
     from cluster.config import ClusterSettings
     from cluster.session import ray_session
 
+    if len(sys.argv) == 4:
+        run_on_two_nodes(sys.argv[1], sys.argv[2])
+        return
     with ray_session(ClusterSettings(local_cpus=2, object_store_mib=128), verbose=False):
         run(sys.argv[1], sys.argv[2])
 

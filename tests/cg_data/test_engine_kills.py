@@ -36,9 +36,9 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def start(root: Path, out: str) -> subprocess.Popen[bytes]:
+def start(root: Path, out: str, *more: str) -> subprocess.Popen[bytes]:
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, str(ROOT / "tests" / "cg_data" / "engine_runs.py"), str(root / "edf"), str(root / out)]
+    command = [sys.executable, str(ROOT / "tests" / "cg_data" / "engine_runs.py"), str(root / "edf"), str(root / out), *more]
     return subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=(root / f"{out}.log").open("ab"))
 
 
@@ -69,5 +69,15 @@ def test_a_killed_task_and_a_killed_actor_are_done_again_while_the_run_goes_on(p
         victims = engine_runs.workers(process.pid, title)
         assert victims
         os.kill(victims[0].pid, signal.SIGKILL)
+    assert process.wait(240) == 0
+    assert engine_runs.hashes(out) == engine_runs.hashes(place / "undisturbed")
+
+
+def test_a_node_that_dies_is_made_good_by_the_rest_of_the_cluster(place: Path) -> None:
+    """The raylet of the second of two nodes is killed while both make segments: its tasks are done again on the first."""
+    out = place / "node"
+    process = start(place, out.name, "two-nodes")
+    wait_for(lambda: list((out / "segments").glob("*.parquet")), process)
+    os.kill(int((place / "node.raylet").read_text()), signal.SIGKILL)
     assert process.wait(240) == 0
     assert engine_runs.hashes(out) == engine_runs.hashes(place / "undisturbed")
