@@ -19,8 +19,8 @@ from cg_data.register import entries, good_and_refused, listed, look_all
 from cg_data.settings import DataSettings, InstructSettings
 from cg_data.verify import Folders, verify_folders, verify_shard
 from tests.cg_data.engine_runs import write_folder
-from tests.cg_data.test_engine_kills import ONE_WAVEFORM
 from tests.cg_data.test_detect_detector import small_network
+from tests.cg_data.test_engine_kills import ONE_WAVEFORM
 
 SETTINGS = DataSettings(instruct=InstructSettings(opens=1, conversations=0))
 CORPUS = CorpusName.FOLDER
