@@ -60,12 +60,13 @@ class SegmentsSummary:
     new_shards: int
     quarantined: tuple[Quarantined, ...]
     problems: dict[str, int]
+    rss_bytes: int
     spilled_bytes: int
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class ShardsSummary:
-    """What a step over shards ended with. `rss_bytes` is the largest memory of an actor, `spilled_bytes` what Ray moved to disk."""
+    """What a step over shards ended with. `rss_bytes` is the largest memory of a worker, `spilled_bytes` what Ray moved to disk."""
 
     counts: dict[str, int]
     rows: int
@@ -90,15 +91,15 @@ def build_segments(
     Raises:
         ConfigError: recordings that lie in shards already are no longer among `sources`.
     """
-    spilled = _Spilled()
+    usage = _Usage()
     files = register.listed(sources, settings.subject_salt)
-    known = _look(files, corpus, register_uri, settings, spilled, progress)
+    known = _look(files, corpus, register_uri, settings, usage, progress)
     good, refused = register.good_and_refused(files, known, corpus)
     before = manifest.read_manifest(out_uri)
     had = {piece.recording_id for shard in before.values() for piece in shard.pieces}
     _refuse_lost(had - good.keys(), out_uri)
     new = {recording_id: file for recording_id, file in good.items() if recording_id not in had}
-    made, failed = _cut(new, known, out_uri, settings, spilled, progress)
+    made, failed = _cut(new, known, out_uri, settings, usage, progress)
     manifest.write_manifest(out_uri, [*before.values(), *made])
     for refusal in failed:
         file = new.pop(refusal.recording_id)
@@ -111,7 +112,8 @@ def build_segments(
         new_shards=len(made),
         quarantined=tuple(sorted(refused, key=lambda row: row.uri)),
         problems=dict(Counter(problem for entry in kept for problem in entry.problems)),
-        spilled_bytes=spilled.bytes,
+        rss_bytes=usage.rss_bytes,
+        spilled_bytes=usage.spilled_bytes,
     )
 
 
@@ -124,21 +126,21 @@ def _refuse_lost(recording_ids: set[str], out_uri: str) -> None:
 
 
 def _look(
-    files: list[Listed], corpus: CorpusName, register_uri: str, settings: DataSettings, spilled: _Spilled, progress: Progress
+    files: list[Listed], corpus: CorpusName, register_uri: str, settings: DataSettings, usage: _Usage, progress: Progress
 ) -> dict[str, Entry]:
     """The register's rows of all `files`, after those that it lacks were looked at."""
     storage.clear_unfinished(register_uri)
     new = register.unknown(files, register.entries(register_uri))
     work_ = partial(register.look_all, corpus=corpus, settings=settings, register_uri=register_uri)
     done = 0
-    for count in _run(list(register.batches(new)), work_, _COUNT, settings.engine, spilled):
+    for count in _run(list(register.batches(new)), work_, _COUNT, settings.engine, usage):
         done += count
         progress(done, len(new), "files looked at")
     return register.entries(register_uri)
 
 
 def _cut(
-    files: dict[str, Listed], known: dict[str, Entry], out_uri: str, settings: DataSettings, spilled: _Spilled, progress: Progress
+    files: dict[str, Listed], known: dict[str, Entry], out_uri: str, settings: DataSettings, usage: _Usage, progress: Progress
 ) -> tuple[list[Shard], list[work.Refusal]]:
     """Shards of the recordings `files` (by id), and those of them that could not be read after all; they are left out of every shard."""
     places = {
@@ -152,7 +154,7 @@ def _cut(
         manifest.drop_strays(out_uri, [plan.name for plan in plans])
         shards, failed, done = [], [], 0
         orders = work.orders_of(plans, places, out_uri)
-        for result in _run(orders, partial(work.make_segments, settings=settings), _RESULT, settings.engine, spilled):
+        for result in _run(orders, partial(work.make_segments, settings=settings), _RESULT, settings.engine, usage):
             if isinstance(result, work.Refusal):
                 failed.append(result)
             else:
@@ -175,25 +177,24 @@ def write_quarantine(out_uri: str, corpus: str, rows: Iterable[Quarantined]) -> 
 
 
 def annotate_segments(
-    segments_uri: str, *, detector_uri: str, out_uri: str, settings: EngineSettings, progress: Progress = silent
+    segments_uri: str, *, detector_uri: str | None, out_uri: str, settings: EngineSettings, progress: Progress = silent
 ) -> ShardsSummary:
-    """Detect and analyse every committed segment shard that has no annotations yet, in actors that hold the detector."""
-    spilled = _Spilled()
+    """Detect and analyse every committed segment shard that has no annotations yet, in actors that hold the detector.
+
+    Without a detector (None) there are no events: background and artefacts alone are analysed.
+    """
+    usage = _Usage()
     before, there, missing = _open(segments_uri, out_uri)
     total = len(there) + len(missing)
     places = [storage.join(out_uri, name) for name in there]
-    made = list(_run(places, work.recount_annotations, _ROW, settings, spilled))
-    rss_bytes = 0
-    for shard, rss in _annotated([storage.join(segments_uri, name) for name in missing], detector_uri, out_uri, settings, spilled):
+    made = list(_run(places, work.recount_annotations, _ROW, settings, usage))
+    for shard in _annotated([storage.join(segments_uri, name) for name in missing], detector_uri, out_uri, settings, usage):
         made.append(shard)
-        rss_bytes = max(rss_bytes, rss)
         progress(len(made), total, "shards")
-    return _commit(out_uri, before, made, rss_bytes, spilled)
+    return _commit(out_uri, before, made, usage)
 
 
-def _annotated(
-    shards: list[str], detector_uri: str, out_uri: str, settings: EngineSettings, spilled: _Spilled
-) -> Iterator[tuple[Shard, int]]:
+def _annotated(shards: list[str], detector_uri: str | None, out_uri: str, settings: EngineSettings, usage: _Usage) -> Iterator[Shard]:
     if not shards:
         return
     dataset = _dataset(shards, _signals, settings).map_batches(
@@ -205,9 +206,7 @@ def _annotated(
         num_cpus=settings.cpus_per_actor,
         num_gpus=settings.gpus_per_actor,
     )
-    for row in dataset.iter_rows():
-        yield _ROW.validate_json(row[_RESULT_COLUMN]), int(row[_RSS])
-    spilled.add(dataset)
+    yield from _results(dataset, _ROW, usage)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -218,6 +217,7 @@ class SamplesSummary:
     kinds: dict[str, int]
     taught: Taught | None
     taken: dict[str, int]
+    rss_bytes: int
     spilled_bytes: int
 
 
@@ -239,7 +239,7 @@ def build_samples(
     annotations holds. The teacher is asked from this process, so that its key stays here and one bound holds for all; the tasks read its
     answers from `teacher_uri`.
     """
-    spilled, taught = _Spilled(), None
+    usage, taught = _Usage(), None
     before, there, missing = _open(annotations_uri, out_uri)
     todo, store = [*there, *missing], TeacherStore(uri=teacher_uri)
     if teacher.url:
@@ -256,12 +256,14 @@ def build_samples(
         share=_prevalence(annotations_uri),
     )
     made: list[Shard] = []
-    for shard in _run(todo, make, _ROW, engine, spilled):
+    for shard in _run(todo, make, _ROW, engine, usage):
         made.append(shard)
         progress(len(made), len(todo), f"{sum(s.rows for s in made)} samples")
-    summary = _commit(out_uri, before, made, 0, spilled)
+    summary = _commit(out_uri, before, made, usage)
     kinds, taken = work.split_counts(summary.counts)
-    return SamplesSummary(samples=summary.rows, kinds=kinds, taught=taught, taken=taken, spilled_bytes=spilled.bytes)
+    return SamplesSummary(
+        samples=summary.rows, kinds=kinds, taught=taught, taken=taken, rss_bytes=usage.rss_bytes, spilled_bytes=usage.spilled_bytes
+    )
 
 
 def _prevalence(annotations_uri: str) -> Prevalence:
@@ -282,10 +284,12 @@ def build_general(
 ) -> GeneralSummary:
     """Write the general samples of a list to `out_uri`, and what of it is refused to `refused_uri`, shard by shard under equal names."""
     shards = list(plan_shards(read_items(settings.json_file), settings.items_per_shard))
-    manifest.drop_strays(out_uri, [shard.name for shard in shards])
+    planned = {shard.name for shard in shards}
+    manifest.write_manifest(out_uri, [row for name, row in manifest.read_manifest(out_uri).items() if name in planned])
+    manifest.drop_strays(out_uri, planned)
     make = partial(work.make_general, out_uri=out_uri, refused_uri=refused_uri, settings=settings)
     made: list[Shard] = []
-    for shard in _run(shards, make, _ROW, engine, _Spilled()):
+    for shard in _run(shards, make, _ROW, engine, _Usage()):
         made.append(shard)
         progress(len(made), len(shards), f"{sum(s.rows for s in made)} samples")
     manifest.write_manifest(out_uri, made)
@@ -297,7 +301,7 @@ def verify(folders: Folders, engine: EngineSettings, progress: Progress = silent
     """Faults of the shards of a corpus, folder by folder and file by file; none where all is as the manifests say."""
     problems = verify_folders(folders)
     names = sorted(manifest.read_manifest(folders.segments))
-    for done, found in enumerate(_run(names, partial(verify_shard, folders=folders), _PROBLEMS, engine, _Spilled()), 1):
+    for done, found in enumerate(_run(names, partial(verify_shard, folders=folders), _PROBLEMS, engine, _Usage()), 1):
         problems += found
         progress(done, len(names), f"{len(problems)} faults")
     return sorted(problems)
@@ -312,7 +316,7 @@ def _open(source_uri: str, out_uri: str) -> tuple[list[Shard], list[str], list[s
     return list(committed.values()), [name for name in rest if name in there], [name for name in rest if name not in there]
 
 
-def _commit(out_uri: str, before: list[Shard], made: list[Shard], rss_bytes: int, spilled: _Spilled) -> ShardsSummary:
+def _commit(out_uri: str, before: list[Shard], made: list[Shard], usage: _Usage) -> ShardsSummary:
     shards = [*before, *made]
     manifest.write_manifest(out_uri, shards)
     counts: Counter[str] = Counter()
@@ -322,19 +326,23 @@ def _commit(out_uri: str, before: list[Shard], made: list[Shard], rss_bytes: int
         counts=dict(sorted(counts.items())),
         rows=sum(shard.rows for shard in shards),
         new_shards=len(made),
-        rss_bytes=rss_bytes,
-        spilled_bytes=spilled.bytes,
+        rss_bytes=usage.rss_bytes,
+        spilled_bytes=usage.spilled_bytes,
     )
 
 
-class _Spilled:
-    """Bytes that Ray moved from the object store to disk during the datasets told of: work that was held in memory for too long."""
+class _Usage:
+    """What the datasets of a step used: bytes that Ray moved from the object store to disk, and the largest memory of a worker."""
 
     def __init__(self) -> None:
-        self.bytes = 0
+        self.spilled_bytes = 0
+        self.rss_bytes = 0
 
     def add(self, dataset: ray.data.Dataset) -> None:
-        self.bytes += int(dataset.get_stats_summary().dataset_bytes_spilled)
+        self.spilled_bytes += int(dataset.get_stats_summary().dataset_bytes_spilled)
+
+    def see(self, rss_bytes: int) -> None:
+        self.rss_bytes = max(self.rss_bytes, rss_bytes)
 
 
 class _Items(Datasource):
@@ -360,19 +368,29 @@ def _dataset(items: Sequence[Any], work: Callable[[Any], pa.Table], engine: Engi
 
 
 def _run(
-    items: Sequence[_Item], work: Callable[[_Item], _Made], result: TypeAdapter[_Made], engine: EngineSettings, spilled: _Spilled
+    items: Sequence[_Item], work: Callable[[_Item], _Made], result: TypeAdapter[_Made], engine: EngineSettings, usage: _Usage
 ) -> Iterator[_Made]:
     """Apply `work` to each item in a Ray Data task; results come as they are ready."""
     if not items:
         return
-    dataset = _dataset(items, partial(_as_row, work), engine)
+    yield from _results(_dataset(items, partial(_block_of, work), engine), result, usage)
+
+
+def _results(dataset: ray.data.Dataset, result: TypeAdapter[_Made], usage: _Usage) -> Iterator[_Made]:
+    """What the tasks or actors at the end of a dataset made."""
     for row in dataset.iter_rows():
+        usage.see(int(row[_RSS]))
         yield result.validate_json(row[_RESULT_COLUMN])
-    spilled.add(dataset)
+    usage.add(dataset)
 
 
-def _as_row(work: Callable[[Any], Any], item: Any) -> pa.Table:
-    return pa.table({_RESULT_COLUMN: [to_json(work(item))]})
+def _block_of(work: Callable[[Any], Any], item: Any) -> pa.Table:
+    return _as_block(work(item))
+
+
+def _as_block(made: Any) -> pa.Table:
+    """One result, and the most memory that the process that made it has had so far."""
+    return pa.table({_RESULT_COLUMN: [to_json(made)], _RSS: [resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024]})
 
 
 def _signals(shard: str) -> pa.Table:
@@ -384,14 +402,14 @@ def _signals(shard: str) -> pa.Table:
 class _Annotator:
     """The actor: holds the detector, takes whole segment shards, writes annotation shards and returns their manifest rows."""
 
-    def __init__(self, detector_uri: str, out_uri: str, settings: EngineSettings) -> None:
-        from cg_data.detect.detector import Detector  # torch takes seconds to import, and tasks without a detector need none
+    def __init__(self, detector_uri: str | None, out_uri: str, settings: EngineSettings) -> None:
+        detector = None
+        if detector_uri is not None:
+            from cg_data.detect.detector import Detector  # torch takes seconds to import, and tasks without a detector need none
 
-        detector = Detector.load(detector_uri, device="cuda" if settings.gpus_per_actor else "cpu")
+            detector = Detector.load(detector_uri, device="cuda" if settings.gpus_per_actor else "cpu")
         self._annotate = work.Annotator(detector, out_uri=out_uri, batch=settings.detect_batch)
 
     def __call__(self, block: pa.Table) -> pa.Table:
         (name,) = set(block.column(_SHARD).to_pylist())
-        row = to_json(self._annotate(block.drop_columns([_SHARD]), name))
-        rss_bytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-        return pa.table({_RESULT_COLUMN: [row], _RSS: [rss_bytes]})
+        return _as_block(self._annotate(block.drop_columns([_SHARD]), name))

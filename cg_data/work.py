@@ -111,7 +111,7 @@ def segments_of_piece(piece: Piece, place: Place, *, settings: DataSettings) -> 
 class Annotator:
     """Renders, detects and analyses in one place: signals go in, annotation shards come out, no picture leaves it."""
 
-    def __init__(self, detector: Detector, *, out_uri: str, batch: int) -> None:
+    def __init__(self, detector: Detector | None, *, out_uri: str, batch: int) -> None:
         self._detector, self._out_uri, self._batch = detector, out_uri, batch
 
     def __call__(self, segments: pa.Table, name: str) -> Shard:
@@ -122,8 +122,10 @@ class Annotator:
         return _shard(out, written, counts=annotation_counts(annotations))
 
 
-def annotate_all(segments: Sequence[Segment], detector: Detector, batch: int) -> list[Annotation]:
-    """Annotations of `segments`, detected `batch` at a time."""
+def annotate_all(segments: Sequence[Segment], detector: Detector | None, batch: int) -> list[Annotation]:
+    """Annotations of `segments`, detected `batch` at a time; without events where there is no detector."""
+    if detector is None:
+        return [annotate(segment, (), detector_version="") for segment in segments]
     annotations = []
     for start in range(0, len(segments), batch):
         part = segments[start : start + batch]

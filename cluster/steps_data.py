@@ -19,6 +19,7 @@ from cg_data.instruct.teacher import Taught
 from cg_data.instruct.teacher_prompts import TEACHER_VERSION
 from cg_data.recording import pseudonym
 from cg_data.records import content_id
+from cg_data.settings import PUBLIC_SALT, SALT_VARIABLE
 from cg_data.signal import FILTER_VERSION
 from cluster.config import RunConfig
 from cluster.display import Display
@@ -140,6 +141,10 @@ def _segments(work: Work, corpus: CorpusName) -> StepResult:
     from cg_data.engine import build_segments, write_quarantine
 
     place = f"segments/{corpus}"
+    if corpus != SYNTHETIC and work.config.data.subject_salt == PUBLIC_SALT:
+        Display().say(
+            f"Subjects of {corpus} are hashed with the public salt. Set {SALT_VARIABLE} where their codes are not public already."
+        )
     made = build_segments(
         sources_of(work.config, work.folder, corpus),
         corpus=corpus,

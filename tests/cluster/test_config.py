@@ -53,7 +53,7 @@ def test_a_malformed_set_is_refused(text: str) -> None:
 
 
 def test_a_stored_configuration_resolves_to_itself() -> None:
-    config = resolve_config(read_preset("qwen2.5-vl-3b"), ["edf=/data/eeg"])
+    config = resolve_config(read_preset("qwen2.5-vl-3b"), ["corpora.tusz=/data/eeg"])
     assert resolve_config(yaml.safe_load(to_yaml(config)), []) == config
 
 
