@@ -9,14 +9,16 @@ from __future__ import annotations
 import dataclasses
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 from cg_data.corpora import CORPORA, CorpusName
 from cg_data.corpora.listing import name_of
 from cg_data.corpora.source import Source
 from cg_data.edf.header import ANNOTATIONS_LABEL
 from cg_data.edf.labels import pick_channels
-from cg_data.edf.reader import EdfFile
 from cg_data.errors import EdfError, StorageError
+from cg_data.formats import open_file
 from cg_data.header_file import HeaderFile
 from cg_data.marks import Labels, Problem
 from cg_data.progress import Progress, silent
@@ -25,6 +27,7 @@ from cg_data.records import Label, Recording
 from cg_data.settings import DataSettings
 from cg_data.signal_file import SignalFile
 
+_AT_A_TIME = 16
 _EXAMPLES = 3
 
 
@@ -93,7 +96,7 @@ class Inspection:
 
 
 def inspect(corpus: CorpusName, uri: str, *, settings: DataSettings, thorough: bool = False, progress: Progress = silent) -> Inspection:
-    """Inspect the corpus at `uri`, file after file in this process.
+    """Inspect the corpus at `uri`, some files at a time: most of the time is waiting for a disk or an object store.
 
     Raises:
         StorageError: there are no recordings, or the place cannot be read.
@@ -106,7 +109,8 @@ def inspect_file(source: Source, corpus: CorpusName, *, settings: DataSettings, 
     """One file as a small row; a file that cannot be used has its reason, never an exception."""
     row = InspectedFile(uri=source.uri, problems=tuple(Problem(rule=rule, count=1) for rule in source.problems))
     try:
-        file: SignalFile = HeaderFile(source.uri) if source.uri.lower().endswith(".edf") and not thorough else EdfFile.open(source.uri)
+        headed = source.uri.lower().endswith(".edf") and not thorough
+        file: SignalFile = HeaderFile(source.uri) if headed else open_file(source.uri)
         row = _with_header(row, file)
         found = CORPORA[corpus].labels(source, file)
         row = _with_labels(row, found)
@@ -131,9 +135,11 @@ def summarise(rows: Iterable[InspectedFile]) -> Inspection:
 def _inspected(
     sources: list[Source], corpus: CorpusName, settings: DataSettings, thorough: bool, progress: Progress
 ) -> Iterator[InspectedFile]:
-    for done, source in enumerate(sources, 1):
-        yield inspect_file(source, corpus, settings=settings, thorough=thorough)
-        progress(done, len(sources), "files")
+    look = partial(inspect_file, corpus=corpus, settings=settings, thorough=thorough)
+    with ThreadPoolExecutor(_AT_A_TIME) as pool:
+        for done, row in enumerate(pool.map(look, sources), 1):
+            yield row
+            progress(done, len(sources), "files")
 
 
 def _with_header(row: InspectedFile, file: SignalFile) -> InspectedFile:
