@@ -239,11 +239,11 @@ def test_the_key_is_sent_and_neither_kept_nor_told(tmp_path: Path, monkeypatch: 
     key = "sk-very-secret-1234"
     monkeypatch.setenv("CG_TEST_TEACHER_KEY", key)
     echo: Script = lambda request, before: (  # noqa: E731
-        well(request, before) if before else refusal(500, f"bad {request.headers['Authorization']}")
+        well(request, before) if before else refusal(500, f"bad {request.headers['authorization']}")
     )
     with fake_teacher(echo) as fake:
         run(fake.url, tmp_path, PAIRS[:1])
-        assert {request.headers["Authorization"] for request in fake.requests} == {f"Bearer {key}"}
+        assert {request.headers["authorization"] for request in fake.requests} == {f"Bearer {key}"}
         fake.script = lambda request, _: refusal(401, f"bad key {key}")
         with pytest.raises(ConfigError) as raised:
             run(fake.url, tmp_path / "b", PAIRS[:1])
