@@ -34,9 +34,9 @@ SETTINGS = DataSettings()
 
 def model_recording(folder: Path) -> bytes:
     """A plain EDF file of ten minutes of the synthetic corpus, in records of one second."""
-    settings = SyntheticSettings(subjects=1, minutes_per_subject=MODEL_MINUTES)
+    settings = SyntheticSettings(subjects=3, minutes_per_subject=MODEL_MINUTES)
     write_corpus(str(folder / "model"), settings)
-    source = EdfFile.open(str(next((folder / "model").rglob("*.edf"))))
+    source = EdfFile.open(str(min((folder / "model").rglob("*.edf"))))
     names = [i for i, label in enumerate(source.labels) if "Annotations" not in label]
     signals = [
         edfio.EdfSignal(
@@ -71,9 +71,9 @@ def write_hours(model: bytes, folder: Path, hours: float) -> None:
 
 
 def cpu_seconds() -> float:
-    """Of this process and all that it started."""
+    """Of this process and all that it started, those that have ended included."""
     own = psutil.Process()
-    return sum(sum(p.cpu_times()[:2]) for p in [own, *own.children(recursive=True)])
+    return sum(sum(p.cpu_times()[:4]) for p in [own, *own.children(recursive=True)])
 
 
 def run(edf: Path, out: Path) -> dict[str, float]:
@@ -128,8 +128,9 @@ def main() -> None:
             rows.append(run(edf, out))
         shutil.rmtree(edf)
         storage.delete(str(out))
-        print("\n".join(table(rows)), flush=True)
-    print(json.dumps(rows))
+        sys.stdout.write("\n".join(table(rows)) + "\n")
+        sys.stdout.flush()
+    sys.stdout.write(json.dumps(rows) + "\n")
 
 
 def table(rows: list[dict[str, float]]) -> list[str]:

@@ -9,7 +9,7 @@ import json
 import os
 import re
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -148,12 +148,19 @@ class Written:
 
 def write_table(uri: str, table: pa.Table) -> Written:
     """Write one Parquet file (zstd), atomically."""
-    sink = pa.BufferOutputStream()
-    group_rows = max(1, table.num_rows * _ROW_GROUP_BYTES // max(1, table.nbytes))
-    pq.write_table(table, sink, row_group_size=group_rows, compression="zstd", compression_level=1)
+    return write_parts(uri, table.schema, [table])
+
+
+def write_parts(uri: str, schema: pa.Schema, parts: Iterable[pa.Table]) -> Written:
+    """Write one Parquet file (zstd), atomically, of tables that need not be in memory together."""
+    sink, rows = pa.BufferOutputStream(), 0
+    with pq.ParquetWriter(sink, schema, compression="zstd", compression_level=1) as writer:
+        for part in parts:
+            writer.write_table(part, row_group_size=max(1, part.num_rows * _ROW_GROUP_BYTES // max(1, part.nbytes)))
+            rows += part.num_rows
     data = sink.getvalue()
     write_bytes(uri, data)
-    return Written(rows=table.num_rows, bytes=data.size, sha256=hashlib.sha256(data).hexdigest())
+    return Written(rows=rows, bytes=data.size, sha256=hashlib.sha256(data).hexdigest())
 
 
 def read_table(uri: str, columns: list[str] | None = None, filters: list[tuple[str, str, object]] | None = None) -> pa.Table:

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import itertools
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
 _PRESENT = "train.present."
 TRAIN_PAGES = "train.pages"
 _TEACHER = "teacher."
+_ROWS_AT_A_TIME = 128
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -90,16 +92,36 @@ def make_segments(order: SegmentOrder, *, settings: DataSettings) -> Shard | Ref
     """Read, filter and write the windows of one shard; the first recording that cannot be read is named instead."""
     if storage.exists(order.out):
         return dataclasses.replace(counted(order.out), pieces=order.pieces)
-    segments: list[Segment] = []
+    try:
+        written = storage.write_parts(order.out, SEGMENT_SCHEMA, _tables(_segments(order, settings), SEGMENT_SCHEMA))
+    except _UnreadableError as refused:
+        return refused.refusal
+    return _shard(order.out, written, pieces=order.pieces)
+
+
+class _UnreadableError(Exception):
+    """Ends a shard of which a recording cannot be read."""
+
+    def __init__(self, refusal: Refusal) -> None:
+        self.refusal = refusal
+
+
+def _segments(order: SegmentOrder, settings: DataSettings) -> Iterator[Segment]:
     for piece, place in zip(order.pieces, order.places, strict=True):
         try:
-            segments += segments_of_piece(piece, place, settings=settings)
+            yield from segments_of_piece(piece, place, settings=settings)
         except EdfError as error:
-            return Refusal(recording_id=piece.recording_id, reason=error.reason, message=str(error))
+            raise _UnreadableError(Refusal(recording_id=piece.recording_id, reason=error.reason, message=str(error))) from error
         except StorageError as error:
-            return Refusal(recording_id=piece.recording_id, reason=register.UNREADABLE, message=str(error))
-    written = storage.write_table(order.out, table_of(segments, SEGMENT_SCHEMA))
-    return _shard(order.out, written, pieces=order.pieces)
+            refusal = Refusal(recording_id=piece.recording_id, reason=register.UNREADABLE, message=str(error))
+            raise _UnreadableError(refusal) from error
+
+
+def _tables(records: Iterable[Any], schema: pa.Schema) -> Iterator[pa.Table]:
+    """Records as tables of some rows each, so that a shard's signals are not in memory together."""
+    rest = iter(records)
+    while part := list(itertools.islice(rest, _ROWS_AT_A_TIME)):
+        yield table_of(part, schema)
 
 
 def segments_of_piece(piece: Piece, place: Place, *, settings: DataSettings) -> Iterator[Segment]:
@@ -178,17 +200,20 @@ def make_samples(
         return dataclasses.replace(counted(out), counts=dict(sorted(Counter(kinds).items())))
     segments = read_segments(storage.join(segments_uri, name))
     annotations = read_annotations(storage.join(annotations_uri, name))
-    samples: list[Sample] = []
     counts: Counter[str] = Counter()
-    for segment, annotation in zip(segments, annotations, strict=True):
-        by_rule = samples_of(segment, annotation, settings=settings, prevalence=share)
-        taught = taught_samples(segment, annotation, settings=teacher, store=store) if teacher.url else Taken()
-        kinds = {sample.kind for sample in taught.samples}
-        samples += [*(sample for sample in by_rule if sample.kind not in kinds), *taught.samples]
-        counts.update({f"{_TEACHER}{what}": n for what, n in taught.counts.items()})
-    counts.update(sample.kind.value for sample in samples)
-    written = storage.write_table(out, table_of(samples, SAMPLE_SCHEMA))
-    return _shard(out, written, counts=dict(counts))
+
+    def samples() -> Iterator[Sample]:
+        for segment, annotation in zip(segments, annotations, strict=True):
+            by_rule = samples_of(segment, annotation, settings=settings, prevalence=share)
+            taught = taught_samples(segment, annotation, settings=teacher, store=store) if teacher.url else Taken()
+            kinds = {sample.kind for sample in taught.samples}
+            own = [*(sample for sample in by_rule if sample.kind not in kinds), *taught.samples]
+            counts.update({f"{_TEACHER}{what}": n for what, n in taught.counts.items()})
+            counts.update(sample.kind.value for sample in own)
+            yield from own
+
+    written = storage.write_parts(out, SAMPLE_SCHEMA, _tables(samples(), SAMPLE_SCHEMA))
+    return _shard(out, written, counts=counts)
 
 
 def split_counts(counts: Mapping[str, int]) -> tuple[dict[str, int], dict[str, int]]:
