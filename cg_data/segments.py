@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -52,8 +53,9 @@ def segments_of(
         count = windows_in(run_start_s, run_stop_s)
         low, high = max(start - first, 0), count if stop is None else min(stop - first, count)
         run = _Run(file=file, recording=recording, start_s=run_start_s, stop_s=run_stop_s, device=device)
+        labels = labels_of_windows(recording.labels, run_start_s, range(low, high)) if low < high else {}
         for window, eeg_uv in run.windows(low, high):
-            yield _segment(recording, run_start_s + window * SEGMENT_S, eeg_uv)
+            yield _segment(recording, run_start_s + window * SEGMENT_S, eeg_uv, labels.get(window, ()))
         first += count
 
 
@@ -74,7 +76,7 @@ class _Run:
         return potentials_matrix(channels, self.recording.electrodes) @ eeg_uv if "-" in channels[0] else eeg_uv
 
     def windows(self, low: int, high: int) -> Iterator[tuple[int, Float32]]:
-        """Windows `low` to `high` of the run in the recording's montage, each float32 `(electrodes, 2000)` in microvolts with its number."""
+        """Windows `low` to `high` of the run in the recording's montage: the number of each and float32 `(electrodes, 2000)` microvolts."""
         if low >= high:
             return
         sfreq_hz, mains_hz = self.recording.sfreq_hz, self.recording.mains_hz
@@ -119,7 +121,7 @@ def to_ears(eeg_uv: Float32, ears_uv: Float32, flat: npt.NDArray[np.bool_]) -> F
     return (eeg_uv - live * ears_uv.mean(axis=0)).astype(np.float32)
 
 
-def _segment(recording: Recording, start_s: float, eeg_uv: Float32) -> Segment:
+def _segment(recording: Recording, start_s: float, eeg_uv: Float32, labels: Sequence[Label]) -> Segment:
     steps = np.rint(eeg_uv / np.float32(UV_PER_STEP))
     clipped = bool((np.abs(steps) > _INT16_MAX).any())
     rows = [CHANNEL_INDEX[name] for name in recording.electrodes]
@@ -140,8 +142,20 @@ def _segment(recording: Recording, start_s: float, eeg_uv: Float32) -> Segment:
         flags=recording.flags + (("clipped",) if clipped else ()),
         mask=mask,
         eeg_steps=eeg_steps,
-        labels=tuple(_clip(label, start_s) for label in recording.labels if _overlaps(label, start_s)),
+        labels=tuple(_clip(label, start_s) for label in labels),
     )
+
+
+def labels_of_windows(labels: Sequence[Label], run_start_s: float, windows: range) -> dict[int, list[Label]]:
+    """The labels of each of some windows of a run, in their order; each label is looked at once, not once for each window."""
+    found: dict[int, list[Label]] = {}
+    for label in labels:
+        first, last = (math.floor((at_s - run_start_s) / SEGMENT_S) for at_s in (label.onset_s, label.onset_s + label.duration_s))
+        # One window more on either side, for an edge that rounding moves: `_overlaps` decides.
+        for window in range(max(first - 1, windows.start), min(last + 2, windows.stop)):
+            if _overlaps(label, run_start_s + window * SEGMENT_S):
+                found.setdefault(window, []).append(label)
+    return found
 
 
 def _overlaps(label: Label, start_s: float) -> bool:
