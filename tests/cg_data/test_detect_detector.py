@@ -17,7 +17,7 @@ from cg_data.detect.network import build_network, network_input, predictions_of
 from cg_data.detect.spec import DetectorSpec
 from cg_data.errors import ConfigError, StorageError
 from cg_data.settings import PageSettings
-from cg_data.vocabulary import CHANNEL_INDEX, CHANNELS, N_CHANNELS, SEGMENT_S, WAVEFORMS, Waveform
+from cg_data.vocabulary import CHANNEL_INDEX, CHANNELS, N_CHANNELS, SEGMENT_S, WAVEFORMS, Montage, Waveform
 
 SPEC = DetectorSpec(
     architecture="yolov8",
@@ -32,7 +32,7 @@ SPEC = DetectorSpec(
 )
 
 
-def untrained_network(spec: DetectorSpec = SPEC) -> torch.nn.Module:
+def small_network(spec: DetectorSpec = SPEC) -> torch.nn.Module:
     """Untrained, with its scores lifted to about one in a hundred everywhere: enough to test all but its judgement."""
     torch.manual_seed(0)
     network = build_network(spec)
@@ -51,14 +51,14 @@ def _signals(count: int = 2) -> tuple[np.ndarray, np.ndarray]:
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> str:
     uri = str(tmp_path_factory.mktemp("detector"))
-    save_detector(untrained_network(), SPEC, uri)
+    save_detector(small_network(), SPEC, uri)
     return uri
 
 
 def test_a_saved_detector_finds_what_it_found_before(folder: str) -> None:
     eeg_uv, mask = _signals()
     loaded = Detector.load(folder)
-    before = Detector(untrained_network(), loaded.spec).propose(eeg_uv, mask)
+    before = Detector(small_network(), loaded.spec).propose(eeg_uv, mask)
     assert sum(len(events) for events in before) > 20
     assert loaded.propose(eeg_uv, mask) == before
     assert loaded.version == json.loads((Path(folder) / "detector.json").read_text())["weights_sha256"][:12]
@@ -92,7 +92,7 @@ def test_detect_gives_what_passes_the_threshold_of_its_waveform(folder: str) -> 
 
 
 def test_weights_that_do_not_belong_to_the_description_are_refused(tmp_path: Path) -> None:
-    save_detector(untrained_network(), SPEC, str(tmp_path))
+    save_detector(small_network(), SPEC, str(tmp_path))
     weights = tmp_path / "weights.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1] + b"\1")
     with pytest.raises(StorageError, match="not the file that"):
@@ -100,7 +100,7 @@ def test_weights_that_do_not_belong_to_the_description_are_refused(tmp_path: Pat
 
 
 def test_equal_weights_give_equal_files(tmp_path: Path, folder: str) -> None:
-    save_detector(untrained_network(), SPEC, str(tmp_path))
+    save_detector(small_network(), SPEC, str(tmp_path))
     for name in ("weights.safetensors", "detector.json"):
         assert (tmp_path / name).read_bytes() == (Path(folder) / name).read_bytes()
 
@@ -114,13 +114,15 @@ def test_an_architecture_that_is_no_detection_model_is_refused(name: str) -> Non
 def test_a_page_that_does_not_fit_the_grid_is_refused() -> None:
     with pytest.raises(ConfigError, match="multiples of 32 pixels, not 28"):
         build_network(SPEC.model_copy(update={"page": PageSettings()}))
+    with pytest.raises(ConfigError, match="reads the nineteen stored rows, not tcp"):
+        build_network(SPEC.model_copy(update={"page": SPEC.page.model_copy(update={"montage": Montage.TCP})}))
 
 
 @pytest.mark.parametrize("name", ["yolov8", "yolo11", "yolo26"])
 def test_each_architecture_builds_and_answers_boxes_on_the_page(name: str) -> None:
     spec = SPEC.model_copy(update={"architecture": name, "depth_multiple": 0.5, "width_multiple": 0.125, "distance_bins": 1})
     eeg_uv, mask = _signals(1)
-    (events,) = Detector(untrained_network(spec), spec).propose(eeg_uv, mask)
+    (events,) = Detector(small_network(spec), spec).propose(eeg_uv, mask)
     assert events
     assert all(0 <= e.onset_s < e.onset_s + e.duration_s <= SEGMENT_S for e in events)
 
@@ -136,8 +138,8 @@ def test_both_forms_of_output_are_read_alike() -> None:
 
 
 def test_the_network_sees_ink_as_one_and_paper_as_nothing() -> None:
-    pages = np.array([[[255, 0], [128, 255]]], dtype=np.uint8)
-    assert network_input(pages, "cpu").tolist() == [[[[0.0, 1.0], [pytest.approx(127 / 255), 0.0]]]]
+    pages = torch.tensor([[[255, 0], [128, 255]]], dtype=torch.uint8)
+    assert network_input(pages).tolist() == [[[[0.0, 1.0], [pytest.approx(127 / 255), 0.0]]]]
 
 
 @pytest.mark.slow
