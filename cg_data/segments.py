@@ -29,6 +29,8 @@ _FLAT_UV = 1.0
 _WILD_RMS_RATIO = 5.0
 _INT16_MAX = 32767
 
+Bools = npt.NDArray[np.bool_]
+
 
 def count_segments(recording: Recording) -> int:
     """Whole ten-second windows in the runs of a recording."""
@@ -82,31 +84,38 @@ class _Run:
         sfreq_hz, mains_hz = self.recording.sfreq_hz, self.recording.mains_hz
         n_samples = round((self.stop_s - self.start_s) * sfreq_hz)
         blocks = range(low // _PER_BLOCK, (high - 1) // _PER_BLOCK + 1)
-        cleaned = clean_blocks(self.read, n_samples, sfreq_hz, mains_hz, blocks, self.device)
-        for block, eeg_uv in zip(blocks, cleaned, strict=True):
-            for window in range(max(low, block * _PER_BLOCK), min(high, (block + 1) * _PER_BLOCK)):
-                at = (window - block * _PER_BLOCK) * SEGMENT_SAMPLES
-                yield window, self._referenced(eeg_uv[:, at : at + SEGMENT_SAMPLES], window)
+        parts = {block: range(max(low, block * _PER_BLOCK), min(high, (block + 1) * _PER_BLOCK)) for block in blocks}
+        flat: dict[int, Bools] = {}
+        unread = iter(blocks)
 
-    def _referenced(self, eeg_uv: Float32, window: int) -> Float32:
+        def read(start: int, stop: int) -> Float32:
+            raw_uv = self.read(start, stop)
+            flat.update((window, self._flat(raw_uv, start, window)) for window in parts[next(unread)])
+            return raw_uv
+
+        cleaned = clean_blocks(read, n_samples, sfreq_hz, mains_hz, blocks, self.device)
+        for block, eeg_uv in zip(blocks, cleaned, strict=True):
+            for window in parts[block]:
+                at = (window - block * _PER_BLOCK) * SEGMENT_SAMPLES
+                yield window, self._referenced(eeg_uv[:, at : at + SEGMENT_SAMPLES], flat.pop(window))
+
+    def _referenced(self, eeg_uv: Float32, flat: Bools) -> Float32:
         n_electrodes = len(self.recording.electrodes)
         if self.recording.montage == Montage.AVERAGE:
-            return to_average(eeg_uv, self._flat(window))
+            return to_average(eeg_uv, flat)
         if len(eeg_uv) > n_electrodes:
-            return to_ears(eeg_uv[:n_electrodes], eeg_uv[n_electrodes:], self._flat(window)[:n_electrodes])
+            return to_ears(eeg_uv[:n_electrodes], eeg_uv[n_electrodes:], flat[:n_electrodes])
         return eeg_uv
 
-    def _flat(self, window: int) -> npt.NDArray[np.bool_]:
-        """Seconds of a window in which a row is flat as recorded, `(rows, 10)`; the filter would hide it."""
-        edges = [round((window * SEGMENT_S + second) * self.recording.sfreq_hz) for second in range(SEGMENT_S + 1)]
-        raw_uv = self.read(edges[0], edges[-1])
-        seconds = [raw_uv[:, a - edges[0] : b - edges[0]] for a, b in itertools.pairwise(edges)]
-        return np.stack([np.ptp(second, axis=1) < _FLAT_UV for second in seconds], axis=1)
+    def _flat(self, raw_uv: Float32, start: int, window: int) -> Bools:
+        """Seconds of a window in which a row is flat as recorded, `(rows, 10)`; the filter would hide it. `raw_uv` begins at `start`."""
+        edges = [round((window * SEGMENT_S + second) * self.recording.sfreq_hz) - start for second in range(SEGMENT_S + 1)]
+        return np.stack([np.ptp(raw_uv[:, a:b], axis=1) < _FLAT_UV for a, b in itertools.pairwise(edges)], axis=1)
 
 
-def to_average(eeg_uv: Float32, flat: npt.NDArray[np.bool_]) -> Float32:
+def to_average(eeg_uv: Float32, flat: Bools) -> Float32:
     """Subtract the common average from `(n, 2000)`; `flat` `(n, 10)` says in which seconds an electrode is dead and stays as it is."""
-    live = np.repeat(~flat, SFREQ_HZ, axis=1)
+    live = _live(flat)
     rms_uv: npt.NDArray[np.float64] = np.sqrt((eeg_uv.astype(np.float64) ** 2).mean(axis=1))
     alive = np.asarray((~flat).any(axis=1))
     tame = rms_uv <= _WILD_RMS_RATIO * np.median(rms_uv[alive]) if alive.any() else alive
@@ -115,10 +124,14 @@ def to_average(eeg_uv: Float32, flat: npt.NDArray[np.bool_]) -> Float32:
     return (eeg_uv - live * average).astype(np.float32)
 
 
-def to_ears(eeg_uv: Float32, ears_uv: Float32, flat: npt.NDArray[np.bool_]) -> Float32:
+def _live(flat: Bools) -> Bools:
+    """Where an electrode is not flat, `(n, 2000)`, or `(n, 1)` where none is flat at any time."""
+    return np.repeat(~flat, SFREQ_HZ, axis=1) if flat.any() else np.ones((len(flat), 1), dtype=np.bool_)
+
+
+def to_ears(eeg_uv: Float32, ears_uv: Float32, flat: Bools) -> Float32:
     """Subtract the mean of the two ears `(2, 2000)` from `(n, 2000)`; `flat` as in `to_average`."""
-    live = np.repeat(~flat, SFREQ_HZ, axis=1)
-    return (eeg_uv - live * ears_uv.mean(axis=0)).astype(np.float32)
+    return (eeg_uv - _live(flat) * ears_uv.mean(axis=0)).astype(np.float32)
 
 
 def _segment(recording: Recording, start_s: float, eeg_uv: Float32, labels: Sequence[Label]) -> Segment:
