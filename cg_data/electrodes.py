@@ -13,6 +13,7 @@ purpose.)
 from __future__ import annotations
 
 import dataclasses
+import functools
 import re
 
 import numpy as np
@@ -132,11 +133,12 @@ def montage_of(electrodes: Electrodes, wanted: Montage) -> tuple[Montage, tuple[
     return wanted, ()
 
 
+@functools.lru_cache(maxsize=64)
 def potentials_matrix(channels: tuple[str, ...], names: tuple[str, ...]) -> npt.NDArray[np.float32]:
     """Potentials of electrodes `names` from connected differences `channels` ("Fp1-F7"), float32 `(names, channels)`.
 
     The least-squares solution of smallest norm (Moore-Penrose): exact where the differences are consistent, against the average of all
-    that the derivations touch.
+    that the derivations touch. The array is kept for the next call: do not write to it.
     """
     pairs = [channel.split("-") for channel in channels]
     nodes = list(dict.fromkeys(name for pair in pairs for name in pair))
@@ -209,14 +211,14 @@ def _too_few(file: SignalFile, found: Electrodes, whole: Electrodes, min_electro
     if len(whole.names) >= min_electrodes:
         return MontageError(
             "montage.rates_differ",
-            f"{file.name}: no sampling rate has {min_electrodes} of the nineteen 10-20 electrodes ({', '.join(whole.names)} are recorded at "
-            "several). Export the recording at one rate.",
+            f"{file.name}: no sampling rate has {min_electrodes} of the nineteen 10-20 electrodes ({', '.join(whole.names)} are recorded "
+            "at several). Export the recording at one rate.",
         )
     if not _referential(dict(enumerate(labels)), 0.0).names and sum(parse_derivation(label) is not None for label in labels) >= 2:
         return MontageError(
             "montage.bipolar",
-            f"{file.name}: the signals are bipolar ({_shown(labels)}) and connect only {len(found.names)} of the nineteen 10-20 electrodes; "
-            f"{min_electrodes} are needed. Export the recording with a common reference.",
+            f"{file.name}: the signals are bipolar ({_shown(labels)}) and connect only {len(found.names)} of the nineteen 10-20 "
+            f"electrodes; {min_electrodes} are needed. Export the recording with a common reference.",
         )
     missing = [name for name in CHANNELS if name not in found.names]
     return MontageError(

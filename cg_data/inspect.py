@@ -159,7 +159,14 @@ def _with_labels(row: InspectedFile, found: Labels) -> InspectedFile:
 
 def _accepted(row: InspectedFile, recording: Recording) -> InspectedFile:
     flags = tuple(Problem(rule=flag, count=1) for flag in recording.flags)
-    return dataclasses.replace(row, subject=recording.subject, split=recording.split.value, problems=row.problems + flags)
+    return dataclasses.replace(
+        row,
+        subject=recording.subject,
+        split=recording.split.value,
+        sfreq_hz=recording.sfreq_hz,
+        electrodes=len(recording.electrodes),
+        problems=row.problems + flags,
+    )
 
 
 def _label_totals(labels: Iterable[Label]) -> tuple[LabelTotal, ...]:

@@ -1,10 +1,12 @@
-"""The page: nineteen traces of ten seconds as black ink on white, the only rasteriser of the project.
+"""The page: ten seconds of traces as black ink on white, the only rasteriser of the project (`cg_data.page_torch` is its twin for CUDA).
 
-Data steps, training, bench and service all draw with `render`, for a second renderer would be a second input distribution.
+Data steps, training, bench and service all draw with it, for a second renderer would be a second input distribution.
 
-* Rows are `CHANNELS` from the top down, the x axis is time; `pixels_per_row` pixels stand for `microvolts_per_row`.
-* Polarity is the clinical one, **negative up**: positive microvolts deflect downwards (IFCN convention).
-* Traces may cross rows, as on paper. Ink that would leave the nineteen rows is cut off; nothing is clamped to the edge.
+* Rows are the nineteen `CHANNELS` from the top down, or those of `page.montage`; the x axis is time; `pixels_per_row` pixels stand for
+  `microvolts_per_row`.
+* Polarity is the clinical one, **negative up**: positive microvolts deflect downwards (IFCN convention), and of a derivation ("Fp1-F7")
+  a more negative first electrode deflects upwards.
+* Traces may cross rows, as on paper. Ink that would leave the rows is cut off; nothing is clamped to the edge.
 * A masked channel leaves its row empty.
 
 A trace is a piecewise linear curve drawn with a square pen of `pen_pixels`. In each of `subcolumns` slices of a pixel column the pen
@@ -25,11 +27,12 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
+from cg_data.montage import derive, row_names
 from cg_data.settings import PageSettings
-from cg_data.vocabulary import N_CHANNELS, SEGMENT_S, SEGMENT_SAMPLES, SFREQ_HZ
+from cg_data.vocabulary import CHANNELS, N_CHANNELS, SEGMENT_S, SEGMENT_SAMPLES, SFREQ_HZ
 
-_STEPS = 64
-"""Vertical positions per pixel. Nineteen traces of eight sub-columns sum to 19 * 8 * 64 < 2**15, so int16 holds every sum."""
+STEPS = 64
+"""Vertical positions per pixel. Twenty-two traces of eight sub-columns sum to 22 * 8 * 64 < 2**15, so int16 holds every sum."""
 
 # numba falls back to a cache in the user's home where it cannot write beside the package; then it rather compiles anew.
 _CACHE = bool(os.environ.get("NUMBA_CACHE_DIR")) or os.access(Path(__file__).parent, os.W_OK)
@@ -37,7 +40,17 @@ _CACHE = bool(os.environ.get("NUMBA_CACHE_DIR")) or os.access(Path(__file__).par
 
 def page_shape(page: PageSettings) -> tuple[int, int]:
     """Height and width of the picture in pixels, both padded with white to multiples of `page.multiple_of`."""
-    return _padded(N_CHANNELS * page.pixels_per_row, page), _padded(SEGMENT_S * page.pixels_per_second, page)
+    return _padded(rows_height_px(page), page), _padded(SEGMENT_S * page.pixels_per_second, page)
+
+
+def page_rows(page: PageSettings) -> tuple[str, ...]:
+    """Names of the rows from the top down: the nineteen electrodes, or the derivations of `page.montage`."""
+    return CHANNELS if page.montage is None else row_names(page.montage)
+
+
+def rows_height_px(page: PageSettings) -> int:
+    """Height of all rows in pixels, without the padding below."""
+    return len(page_rows(page)) * page.pixels_per_row
 
 
 def row_centre_px(page: PageSettings, row: int) -> float:
@@ -64,20 +77,46 @@ def render(eeg_uv: npt.NDArray[np.float32], mask: npt.NDArray[np.bool_], page: P
 
 def render_batch(eeg_uv: npt.NDArray[np.float32], mask: npt.NDArray[np.bool_], page: PageSettings) -> npt.NDArray[np.uint8]:
     """Draw `(n, 19, 2000)` microvolts with masks `(n, 19)` as uint8 `(n, height, width)`; page by page the same bytes as `render`."""
+    rows_uv, drawn = rows_to_draw(eeg_uv, mask, page)
+    pages = np.full((len(rows_uv), *page_shape(page)), 255, dtype=np.uint8)
+    centres, slices = centres_px(page), pen_slices(page)
+    for row_uv, exists, picture in zip(rows_uv, drawn, pages, strict=True):
+        curves = centres + row_uv.astype(np.float64) * pixels_per_microvolt(page)
+        _draw(curves, exists, rows_height_px(page), page.pen_pixels, page.subcolumns, slices, picture)
+    return pages
+
+
+def rows_to_draw(
+    eeg_uv: npt.NDArray[np.float32], mask: npt.NDArray[np.bool_], page: PageSettings
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
+    """The rows of `page_rows`, `(n, rows, 2000)` microvolts, and which of them exist, `(n, rows)`; arguments and errors as for `render`.
+
+    Raises:
+        MontageError: linked ears do not follow from the stored electrodes.
+    """
     if eeg_uv.shape[1:] != (N_CHANNELS, SEGMENT_SAMPLES) or mask.shape != eeg_uv.shape[:2]:
         raise ValueError(
             f"a page needs signals (n, {N_CHANNELS}, {SEGMENT_SAMPLES}) and masks (n, {N_CHANNELS}), not {eeg_uv.shape}, {mask.shape}"
         )
-    drawn = np.ascontiguousarray(mask, dtype=np.bool_)
-    if not np.isfinite(eeg_uv[drawn]).all():
+    exists = np.ascontiguousarray(mask, dtype=np.bool_)
+    if not np.isfinite(eeg_uv[exists]).all():
         raise ValueError("a page cannot show values that are not finite: mask the channel or repair the signal")
-    pages = np.full((len(eeg_uv), *page_shape(page)), 255, dtype=np.uint8)
-    centres = np.array([[row_centre_px(page, row)] for row in range(N_CHANNELS)])
-    slices = _slices(page)
-    for eeg, exists, picture in zip(eeg_uv, drawn, pages, strict=True):
-        curves = centres + eeg.astype(np.float64) * (page.pixels_per_row / page.microvolts_per_row)
-        _draw(curves, exists, N_CHANNELS * page.pixels_per_row, page.pen_pixels, page.subcolumns, slices, picture)
-    return pages
+    if page.montage is None:
+        return eeg_uv, exists
+    rows_uv = np.empty((len(eeg_uv), len(page_rows(page)), SEGMENT_SAMPLES), dtype=np.float32)
+    drawn = np.empty(rows_uv.shape[:2], dtype=np.bool_)
+    for i, (eeg, there) in enumerate(zip(eeg_uv, exists, strict=True)):
+        rows_uv[i], drawn[i], _ = derive(eeg, there, page.montage)
+    return rows_uv, drawn
+
+
+def pixels_per_microvolt(page: PageSettings) -> float:
+    return page.pixels_per_row / page.microvolts_per_row
+
+
+def centres_px(page: PageSettings) -> npt.NDArray[np.float64]:
+    """`row_centre_px` of every row, `(rows, 1)`."""
+    return np.array([[row_centre_px(page, row)] for row in range(len(page_rows(page)))])
 
 
 def _padded(pixels: int, page: PageSettings) -> int:
@@ -88,7 +127,7 @@ _Slices = tuple[npt.NDArray[np.int32], npt.NDArray[np.float64]]
 
 
 @functools.lru_cache(maxsize=8)
-def _slices(page: PageSettings) -> _Slices:
+def pen_slices(page: PageSettings) -> _Slices:
     """Where the pen's left and right edge lie in every sub-column: the sample before each, `(columns, 2)`, and the fraction beyond it.
 
     Sample i was taken at i/200 s; beyond its ends the curve is constant.
@@ -103,13 +142,13 @@ def _slices(page: PageSettings) -> _Slices:
 
 @numba.njit(cache=_CACHE, nogil=True)
 def _draw(curves_px, mask, height, pen, subcolumns, slices, picture):  # type: ignore[no-untyped-def]
-    """Ink the curves, `(19, 2000)` heights in pixels, into the first `height` rows of `picture` (uint8, white)."""
+    """Ink the curves, `(rows, 2000)` heights in pixels, into the first `height` rows of `picture` (uint8, white)."""
     width = len(slices[0]) // subcolumns
     differences = np.zeros((height + 2, width), dtype=np.int16)
     for row in range(len(mask)):
         if mask[row]:
             _add_curve(curves_px[row], height, 0.5 * pen, subcolumns, slices[0], slices[1], differences)
-    full = _STEPS * subcolumns
+    full = STEPS * subcolumns
     scale = np.float32(255.0 / full)
     coverage = np.zeros(width, dtype=np.int16)
     for y in range(height):
@@ -140,7 +179,7 @@ def _add_curve(curve_px, height, half_pen, subcolumns, before, fraction, differe
 @numba.njit(cache=_CACHE, nogil=True)
 def _add_end(y, sign, x, differences):  # type: ignore[no-untyped-def]
     """Coverage begins (`sign` 1) or ends (-1) at the height `y` >= 0 of pixel column `x`."""
-    position = np.uint32(y * _STEPS + 0.5)
-    row, below = position // _STEPS, position % _STEPS
-    differences[row, x] += sign * (_STEPS - below)
+    position = np.uint32(y * STEPS + 0.5)
+    row, below = position // STEPS, position % STEPS
+    differences[row, x] += sign * (STEPS - below)
     differences[row + 1, x] += sign * below

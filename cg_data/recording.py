@@ -36,7 +36,7 @@ def describe(
     """The `Recording` of a checked file; `labels` count from its start and come from its own annotations where none are given.
 
     Reads about two minutes of signal, to find the mains. Flags added to the file's own: those of `find_electrodes`,
-    ``montage.few_electrodes`` (too few for an average over the head) and ``sfreq.below_band`` (under 140 Hz, so that 70 Hz is out of reach).
+    ``montage.few_electrodes`` (too few for an average over the head) and ``sfreq.below_band`` (under 140 Hz: 70 Hz is out of reach).
 
     Raises:
         MontageError: ``montage.channels_missing``, ``montage.bipolar``, ``montage.rates_differ`` or ``montage.ears_missing``.

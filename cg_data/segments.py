@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +28,8 @@ _FLAT_UV = 1.0
 """Peak to peak over one second as recorded, in microvolts, below which an electrode is flat."""
 _WILD_RMS_RATIO = 5.0
 _INT16_MAX = 32767
+
+Bools = npt.NDArray[np.bool_]
 
 
 def count_segments(recording: Recording) -> int:
@@ -52,8 +55,9 @@ def segments_of(
         count = windows_in(run_start_s, run_stop_s)
         low, high = max(start - first, 0), count if stop is None else min(stop - first, count)
         run = _Run(file=file, recording=recording, start_s=run_start_s, stop_s=run_stop_s, device=device)
+        labels = labels_of_windows(recording.labels, run_start_s, range(low, high)) if low < high else {}
         for window, eeg_uv in run.windows(low, high):
-            yield _segment(recording, run_start_s + window * SEGMENT_S, eeg_uv)
+            yield _segment(recording, run_start_s + window * SEGMENT_S, eeg_uv, labels.get(window, ()))
         first += count
 
 
@@ -74,37 +78,44 @@ class _Run:
         return potentials_matrix(channels, self.recording.electrodes) @ eeg_uv if "-" in channels[0] else eeg_uv
 
     def windows(self, low: int, high: int) -> Iterator[tuple[int, Float32]]:
-        """Windows `low` to `high` of the run in the recording's montage, each float32 `(electrodes, 2000)` in microvolts with its number."""
+        """Windows `low` to `high` of the run in the recording's montage: the number of each and float32 `(electrodes, 2000)` microvolts."""
         if low >= high:
             return
         sfreq_hz, mains_hz = self.recording.sfreq_hz, self.recording.mains_hz
         n_samples = round((self.stop_s - self.start_s) * sfreq_hz)
         blocks = range(low // _PER_BLOCK, (high - 1) // _PER_BLOCK + 1)
-        cleaned = clean_blocks(self.read, n_samples, sfreq_hz, mains_hz, blocks, self.device)
-        for block, eeg_uv in zip(blocks, cleaned, strict=True):
-            for window in range(max(low, block * _PER_BLOCK), min(high, (block + 1) * _PER_BLOCK)):
-                at = (window - block * _PER_BLOCK) * SEGMENT_SAMPLES
-                yield window, self._referenced(eeg_uv[:, at : at + SEGMENT_SAMPLES], window)
+        parts = {block: range(max(low, block * _PER_BLOCK), min(high, (block + 1) * _PER_BLOCK)) for block in blocks}
+        flat: dict[int, Bools] = {}
+        unread = iter(blocks)
 
-    def _referenced(self, eeg_uv: Float32, window: int) -> Float32:
+        def read(start: int, stop: int) -> Float32:
+            raw_uv = self.read(start, stop)
+            flat.update((window, self._flat(raw_uv, start, window)) for window in parts[next(unread)])
+            return raw_uv
+
+        cleaned = clean_blocks(read, n_samples, sfreq_hz, mains_hz, blocks, self.device)
+        for block, eeg_uv in zip(blocks, cleaned, strict=True):
+            for window in parts[block]:
+                at = (window - block * _PER_BLOCK) * SEGMENT_SAMPLES
+                yield window, self._referenced(eeg_uv[:, at : at + SEGMENT_SAMPLES], flat.pop(window))
+
+    def _referenced(self, eeg_uv: Float32, flat: Bools) -> Float32:
         n_electrodes = len(self.recording.electrodes)
         if self.recording.montage == Montage.AVERAGE:
-            return to_average(eeg_uv, self._flat(window))
+            return to_average(eeg_uv, flat)
         if len(eeg_uv) > n_electrodes:
-            return to_ears(eeg_uv[:n_electrodes], eeg_uv[n_electrodes:], self._flat(window)[:n_electrodes])
+            return to_ears(eeg_uv[:n_electrodes], eeg_uv[n_electrodes:], flat[:n_electrodes])
         return eeg_uv
 
-    def _flat(self, window: int) -> npt.NDArray[np.bool_]:
-        """Seconds of a window in which a row is flat as recorded, `(rows, 10)`; the filter would hide it."""
-        edges = [round((window * SEGMENT_S + second) * self.recording.sfreq_hz) for second in range(SEGMENT_S + 1)]
-        raw_uv = self.read(edges[0], edges[-1])
-        seconds = [raw_uv[:, a - edges[0] : b - edges[0]] for a, b in itertools.pairwise(edges)]
-        return np.stack([np.ptp(second, axis=1) < _FLAT_UV for second in seconds], axis=1)
+    def _flat(self, raw_uv: Float32, start: int, window: int) -> Bools:
+        """Seconds of a window in which a row is flat as recorded, `(rows, 10)`; the filter would hide it. `raw_uv` begins at `start`."""
+        edges = [round((window * SEGMENT_S + second) * self.recording.sfreq_hz) - start for second in range(SEGMENT_S + 1)]
+        return np.stack([np.ptp(raw_uv[:, a:b], axis=1) < _FLAT_UV for a, b in itertools.pairwise(edges)], axis=1)
 
 
-def to_average(eeg_uv: Float32, flat: npt.NDArray[np.bool_]) -> Float32:
+def to_average(eeg_uv: Float32, flat: Bools) -> Float32:
     """Subtract the common average from `(n, 2000)`; `flat` `(n, 10)` says in which seconds an electrode is dead and stays as it is."""
-    live = np.repeat(~flat, SFREQ_HZ, axis=1)
+    live = _live(flat)
     rms_uv: npt.NDArray[np.float64] = np.sqrt((eeg_uv.astype(np.float64) ** 2).mean(axis=1))
     alive = np.asarray((~flat).any(axis=1))
     tame = rms_uv <= _WILD_RMS_RATIO * np.median(rms_uv[alive]) if alive.any() else alive
@@ -113,13 +124,17 @@ def to_average(eeg_uv: Float32, flat: npt.NDArray[np.bool_]) -> Float32:
     return (eeg_uv - live * average).astype(np.float32)
 
 
-def to_ears(eeg_uv: Float32, ears_uv: Float32, flat: npt.NDArray[np.bool_]) -> Float32:
+def _live(flat: Bools) -> Bools:
+    """Where an electrode is not flat, `(n, 2000)`, or `(n, 1)` where none is flat at any time."""
+    return np.repeat(~flat, SFREQ_HZ, axis=1) if flat.any() else np.ones((len(flat), 1), dtype=np.bool_)
+
+
+def to_ears(eeg_uv: Float32, ears_uv: Float32, flat: Bools) -> Float32:
     """Subtract the mean of the two ears `(2, 2000)` from `(n, 2000)`; `flat` as in `to_average`."""
-    live = np.repeat(~flat, SFREQ_HZ, axis=1)
-    return (eeg_uv - live * ears_uv.mean(axis=0)).astype(np.float32)
+    return (eeg_uv - _live(flat) * ears_uv.mean(axis=0)).astype(np.float32)
 
 
-def _segment(recording: Recording, start_s: float, eeg_uv: Float32) -> Segment:
+def _segment(recording: Recording, start_s: float, eeg_uv: Float32, labels: Sequence[Label]) -> Segment:
     steps = np.rint(eeg_uv / np.float32(UV_PER_STEP))
     clipped = bool((np.abs(steps) > _INT16_MAX).any())
     rows = [CHANNEL_INDEX[name] for name in recording.electrodes]
@@ -140,8 +155,20 @@ def _segment(recording: Recording, start_s: float, eeg_uv: Float32) -> Segment:
         flags=recording.flags + (("clipped",) if clipped else ()),
         mask=mask,
         eeg_steps=eeg_steps,
-        labels=tuple(_clip(label, start_s) for label in recording.labels if _overlaps(label, start_s)),
+        labels=tuple(_clip(label, start_s) for label in labels),
     )
+
+
+def labels_of_windows(labels: Sequence[Label], run_start_s: float, windows: range) -> dict[int, list[Label]]:
+    """The labels of each of some windows of a run, in their order; each label is looked at once, not once for each window."""
+    found: dict[int, list[Label]] = {}
+    for label in labels:
+        first, last = (math.floor((at_s - run_start_s) / SEGMENT_S) for at_s in (label.onset_s, label.onset_s + label.duration_s))
+        # One window more on either side, for an edge that rounding moves: `_overlaps` decides.
+        for window in range(max(first - 1, windows.start), min(last + 2, windows.stop)):
+            if _overlaps(label, run_start_s + window * SEGMENT_S):
+                found.setdefault(window, []).append(label)
+    return found
 
 
 def _overlaps(label: Label, start_s: float) -> bool:

@@ -32,6 +32,9 @@ class PageSettings(Settings):
     pen_pixels: float = Field(default=1.0, gt=0)
     subcolumns: int = Field(default=4, ge=1, le=8)
     multiple_of: int = Field(default=28, ge=1, description="width and height are padded with white to a multiple of this")
+    montage: Montage | None = Field(
+        default=None, description="rows are derived in this montage; none: as stored, as every network reads them"
+    )
 
 
 class SyntheticSettings(Settings):

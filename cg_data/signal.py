@@ -52,7 +52,8 @@ def clean_blocks(
 ) -> Iterator[Float32]:
     """Filtered blocks of a run of `n_samples`: block k holds 200-Hz samples 12000 k to 12000 (k + 1), continued beyond the run's end.
 
-    `device` is torch's name of where the spectra are multiplied. A CUDA device gets many blocks at once, the CPU one at a time.
+    `device` is torch's name of where the spectra are multiplied. A CUDA device gets many blocks at once, the CPU one at a time. `read` is
+    called once for each block, in their order.
     """
     span_s = _span_s(sfreq_hz)
     at_once = 1 if device == "cpu" else _BLOCKS_AT_ONCE

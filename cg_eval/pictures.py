@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from cg_data.page import render
+from cg_data.page import page_rows, render, rows_height_px, rows_to_draw
 from cg_data.records import Event, Label
 from cg_data.settings import PageSettings
-from cg_data.vocabulary import CHANNEL_INDEX, CHANNELS, SEGMENT_S, WAVEFORM_INDEX, LabelKind, Waveform
+from cg_data.vocabulary import CHANNELS, SEGMENT_S, WAVEFORM_INDEX, LabelKind, Waveform
 
 LARGE_PAGE = PageSettings(pixels_per_row=28, pixels_per_second=112, microvolts_per_row=100.0, subcolumns=4, multiple_of=28)
 """A page that a person can read: 1120 x 532 pixels."""
@@ -41,7 +41,7 @@ SHORT_NAMES: dict[Waveform, str] = {
     Waveform.POSITIVE_SQUARE_WAVE: "lateral eyes, positive",
     Waveform.NEGATIVE_SQUARE_WAVE: "lateral eyes, negative",
 }
-_LEFT, _TOP, _AXIS, _LEGEND = 52, 10, 26, 26
+_LEFT, _TOP, _AXIS, _LEGEND = 60, 10, 26, 26
 _INK, _FAINT = (40, 40, 40), (225, 228, 232)
 
 
@@ -54,6 +54,8 @@ def draw_page(
     page: PageSettings = LARGE_PAGE,
 ) -> bytes:
     """One segment as a PNG: detected `events` as tinted boxes, reference `labels` of waveforms as dashed outlines.
+
+    On a page of derivations an electrode's event is marked in every row that the electrode is part of.
 
     Args:
         eeg_uv: `(19, 2000)` microvolts at 200 Hz.
@@ -68,33 +70,37 @@ def draw_page(
     from PIL import Image, ImageDraw
 
     paper = render(eeg_uv, mask, page)
-    height, width = page.pixels_per_row * len(CHANNELS), page.pixels_per_second * SEGMENT_S
+    height, width = rows_height_px(page), page.pixels_per_second * SEGMENT_S
     truths = [label for label in labels if label.kind is LabelKind.WAVEFORM and label.channel in CHANNELS]
     present = {e.waveform for e in events} | {Waveform(t.name) for t in truths}
     legend = _legend_rows(present, page, width)
     canvas = Image.new("RGB", (_LEFT + width + 12, _TOP + height + _AXIS + _LEGEND * len(legend)), (255, 255, 255))
     pen = ImageDraw.Draw(canvas, "RGBA")
     _grid(pen, page)
-    for event in events:
-        pen.rectangle(_box(event.channel, event.onset_s, event.duration_s, page), fill=(*COLOURS[event.waveform], 70))
+    boxes = [(box, COLOURS[e.waveform]) for e in events for box in _boxes(e.channel, e.onset_s, e.duration_s, page)]
+    for box, colour in boxes:
+        pen.rectangle(box, fill=(*colour, 70))
     _ink(canvas, paper[:height, :width])
-    for event in events:
-        pen.rectangle(_box(event.channel, event.onset_s, event.duration_s, page), outline=(*COLOURS[event.waveform], 255), width=1)
+    for box, colour in boxes:
+        pen.rectangle(box, outline=(*colour, 255), width=1)
     for truth in truths:
-        _dashed(pen, _box(truth.channel, truth.onset_s, truth.duration_s, page, grow=2), COLOURS[Waveform(truth.name)])
-    _names(pen, mask, page)
+        for box in _boxes(truth.channel, truth.onset_s, truth.duration_s, page, grow=2):
+            _dashed(pen, box, COLOURS[Waveform(truth.name)])
+    _names(pen, rows_to_draw(eeg_uv[None], mask[None], page)[1][0], page)
     _axis(pen, page)
     _legend(pen, legend, _TOP + height + _AXIS)
     return _png(canvas)
 
 
-def _box(channel: str, onset_s: float, duration_s: float, page: PageSettings, grow: int = 0) -> tuple[float, float, float, float]:
-    """Left, top, right, bottom of an event's row and time, cut to the page."""
-    row = CHANNEL_INDEX[channel]
+_Box = tuple[float, float, float, float]
+
+
+def _boxes(channel: str, onset_s: float, duration_s: float, page: PageSettings, grow: int = 0) -> list[_Box]:
+    """Left, top, right, bottom of an event's time in each row of its electrode, cut to the page."""
     left = max(onset_s, 0.0) * page.pixels_per_second
     right = max(min(onset_s + duration_s, SEGMENT_S) * page.pixels_per_second, left + 2)
-    top = _TOP + row * page.pixels_per_row
-    return _LEFT + left - grow, top + 1 - grow, _LEFT + right + grow, top + page.pixels_per_row - 2 + grow
+    tops = [_TOP + row * page.pixels_per_row for row, name in enumerate(page_rows(page)) if channel in name.split("-")]
+    return [(_LEFT + left - grow, top + 1 - grow, _LEFT + right + grow, top + page.pixels_per_row - 2 + grow) for top in tops]
 
 
 def _ink(canvas: Any, paper: npt.NDArray[np.uint8]) -> None:
@@ -105,20 +111,20 @@ def _ink(canvas: Any, paper: npt.NDArray[np.uint8]) -> None:
 
 
 def _grid(pen: Any, page: PageSettings) -> None:
-    bottom = _TOP + page.pixels_per_row * len(CHANNELS)
+    bottom = _TOP + rows_height_px(page)
     for second in range(SEGMENT_S + 1):
         x = _LEFT + second * page.pixels_per_second
         pen.line((x, _TOP, x, bottom), fill=_FAINT, width=1)
 
 
 def _names(pen: Any, mask: npt.NDArray[np.bool_], page: PageSettings) -> None:
-    for row, name in enumerate(CHANNELS):
+    for row, name in enumerate(page_rows(page)):
         y = _TOP + (row + 0.5) * page.pixels_per_row
         pen.text((_LEFT - 10, y), name, fill=_INK if mask[row] else (170, 170, 170), font=_font(13), anchor="rm")
 
 
 def _axis(pen: Any, page: PageSettings) -> None:
-    y = _TOP + page.pixels_per_row * len(CHANNELS)
+    y = _TOP + rows_height_px(page)
     pen.line((_LEFT, y, _LEFT + SEGMENT_S * page.pixels_per_second, y), fill=_INK, width=1)
     for second in range(SEGMENT_S + 1):
         x = _LEFT + second * page.pixels_per_second

@@ -76,7 +76,7 @@ def read_pages(edf: bytes, *, start: int, count: int | None, data: DataSettings,
     """Check an EDF file and clean `count` segments from number `start` (by default all, at most `max_segments`).
 
     Raises:
-        EdfError: the file is no EDF, damaged, or lacks the nineteen electrodes.
+        EdfError: the file is no EDF, damaged, or has too few electrodes.
         RequestError: 400, more segments are asked for than a request may have, or `start` is behind the last.
     """
     if count is not None and count > max_segments:

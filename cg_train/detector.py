@@ -27,7 +27,8 @@ from cg_data.detect.detector import Detector
 from cg_data.detect.network import build_network, network_input
 from cg_data.detect.spec import DetectorSpec
 from cg_data.errors import ConfigError
-from cg_data.page import page_shape, render_batch
+from cg_data.page import page_shape
+from cg_data.page_torch import draw_pages
 from cg_data.progress import Progress, silent
 from cg_data.records import Event, Segment
 from cg_data.settings import PageSettings
@@ -190,8 +191,8 @@ def make_batch(recipe: DetectorRecipe, segments: Sequence[Segment], seeds: Seque
         masks.append(mask)
         targets.append(_targets(position, marks_of_labels(segment.labels, mask, recipe.min_box_s), recipe.page))
     rows = torch.from_numpy(np.concatenate(targets))
-    pages = render_batch(np.stack(signals), np.stack(masks), recipe.page)
-    return {"img": network_input(pages, "cpu"), "batch_idx": rows[:, 0], "cls": rows[:, 1], "bboxes": rows[:, 2:]}
+    pages = draw_pages(np.stack(signals), np.stack(masks), recipe.page, "cpu")
+    return {"img": network_input(pages), "batch_idx": rows[:, 0], "cls": rows[:, 1], "bboxes": rows[:, 2:]}
 
 
 def _augment(segment: Segment, gain_log2: float, random: np.random.Generator) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:

@@ -5,15 +5,13 @@ from __future__ import annotations
 import re
 
 from cg_data.edf.labels import electrode_of
-from cg_data.vocabulary import CHANNEL_INDEX, CHANNEL_SYNONYMS
+from cg_data.montage import row_names
+from cg_data.vocabulary import CHANNEL_INDEX, CHANNEL_SYNONYMS, Montage
 
 _TEN_TEN = re.compile(r"(?:FP|AF|F|FT|FC|T|C|TP|CP|P|PO|O|I|N|A|M|SP)(?:\d{1,2}|Z)", re.IGNORECASE)
 _PREFIX = re.compile(r"(?:EEG|POL)\s+", re.IGNORECASE)
 
-TCP: tuple[str, ...] = (
-    "Fp1-F7", "F7-T3", "T3-T5", "T5-O1", "Fp2-F8", "F8-T4", "T4-T6", "T6-O2", "A1-T3", "T3-C3", "C3-Cz", "Cz-C4", "C4-T4", "T4-A2",
-    "Fp1-F3", "F3-C3", "C3-P3", "P3-O1", "Fp2-F4", "F4-C4", "C4-P4", "P4-O2",
-)  # fmt: skip
+TCP: tuple[str, ...] = row_names(Montage.TCP)
 """The temporal central parasagittal montage of the TUH corpora in its channel order (Lopez et al. 2016; their 01_tcp_ar and 02_tcp_le)."""
 TCP_WITHOUT_EARS: tuple[str, ...] = tuple(name for name in TCP if name not in ("A1-T3", "T4-A2"))
 """The same without the derivations that need the ears (03_tcp_ar_a and 04_tcp_le_a)."""

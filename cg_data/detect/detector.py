@@ -15,7 +15,7 @@ from cg_data.detect.boxes import Marks, keep_marks, marks_of_boxes
 from cg_data.detect.network import build_network, network_input, predictions_of
 from cg_data.detect.spec import DetectorSpec
 from cg_data.errors import StorageError
-from cg_data.page import render_batch
+from cg_data.page_torch import draw_pages
 from cg_data.records import Event, content_id
 from cg_data.vocabulary import CHANNELS, WAVEFORMS, EventSource
 
@@ -74,8 +74,8 @@ class Detector:
 
     @torch.inference_mode()
     def _propose(self, eeg_uv: npt.NDArray[np.float32], mask: npt.NDArray[np.bool_]) -> list[tuple[Event, ...]]:
-        pages = render_batch(eeg_uv, mask, self.spec.page)
-        output, _ = self._network(network_input(pages, self._device))
+        pages = draw_pages(eeg_uv, mask, self.spec.page, self._device)
+        output, _ = self._network(network_input(pages))
         found: list[tuple[Event, ...]] = []
         for eeg, exists, (boxes, classes, scores) in zip(eeg_uv, mask, predictions_of(output, self.spec.score_floor), strict=True):
             marks = marks_of_boxes(boxes, classes, self.spec.page)

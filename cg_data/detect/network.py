@@ -40,7 +40,8 @@ def build_network(spec: DetectorSpec) -> torch.nn.Module:
     In training it maps float32 `(n, 1, height, width)` to raw predictions, in evaluation to `(predictions, raw)`.
 
     Raises:
-        ConfigError: no detection model of that name is installed, or the page's sides do not fit its coarsest grid.
+        ConfigError: no detection model of that name is installed, the page's sides do not fit its coarsest grid, or its
+            rows are derived ones.
     """
     quieten_ultralytics()
     from ultralytics.nn.tasks import DetectionModel
@@ -54,6 +55,8 @@ def build_network(spec: DetectorSpec) -> torch.nn.Module:
 
 
 def _check_page(page: PageSettings, stride: int) -> None:
+    if page.montage is not None:
+        raise ConfigError(f"train.detector.page.montage: a detector reads the nineteen stored rows, not {page.montage}. Take it out.")
     if any(side % stride for side in page_shape(page)):
         raise ConfigError(
             f"train.detector.page.multiple_of: this network needs sides in multiples of {stride} pixels, not {page.multiple_of}."
@@ -70,9 +73,9 @@ def _architecture(name: str) -> dict[str, Any]:
     return config
 
 
-def network_input(pages: npt.NDArray[np.uint8], device: torch.device | str) -> torch.Tensor:
-    """Pages `(n, height, width)` as float32 `(n, 1, height, width)`: ink is 1, paper 0, so that the padding of convolutions is paper."""
-    return 1.0 - torch.from_numpy(pages).to(device)[:, None].float() / 255.0
+def network_input(pages: torch.Tensor) -> torch.Tensor:
+    """Pages, uint8 `(n, height, width)`, as float32 `(n, 1, height, width)`: ink is 1 and paper 0, as is the padding of convolutions."""
+    return 1.0 - pages[:, None].float() / 255.0
 
 
 def predictions_of(

@@ -17,7 +17,7 @@ _CANONICAL = {name.upper(): name for name in CHANNELS} | {new.upper(): old for n
 _EAR = r"[AM][12]"
 _EARS = rf"\(*{_EAR}(?:\s*[+,/]?\s*{_EAR}\)*(?:/2)?)?\)*"  # A1, A1A2, A1+A2, ((M1+M2)/2)
 _REFERENCE = (
-    rf"{_EARS}|A12|TP9|TP10|V?REF\d?|LER?|LM|LINK|LINKED|AV|AVE|AVG|AVERAGE|AR|AA|CAR|G\d\d?|GND|COM|ORG|NOSE|NZ|BN|IND|0|FCZ|CPZ|AFZ"
+    rf"{_EARS}|A12|TP9|TP10|V?REF\d?|LER?|LM|LINK|LINKED|AV|AVE|AVG|AVERAGE|AR|AA|CAR|G\d\d?|GND|COM|ORG|NOSE|NZ|BN|IND|CS2|0|FCZ|CPZ|AFZ"
 )
 _LABEL = re.compile(
     rf"""

@@ -57,8 +57,10 @@ def image_tokens(page: PageSettings) -> int:
     """Visual tokens of one page.
 
     Raises:
-        ConfigError: the page does not divide into visual tokens.
+        ConfigError: the page does not divide into visual tokens, or its rows are derived ones.
     """
+    if page.montage is not None:
+        raise ConfigError(f"data.page.montage: the model reads the nineteen stored rows, not {page.montage}. Take it out.")
     height, width = page_shape(page)
     if height % TOKEN_PX or width % TOKEN_PX:
         raise ConfigError(

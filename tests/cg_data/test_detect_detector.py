@@ -17,7 +17,7 @@ from cg_data.detect.network import build_network, network_input, predictions_of
 from cg_data.detect.spec import DetectorSpec
 from cg_data.errors import ConfigError, StorageError
 from cg_data.settings import PageSettings
-from cg_data.vocabulary import CHANNEL_INDEX, CHANNELS, N_CHANNELS, SEGMENT_S, WAVEFORMS, Waveform
+from cg_data.vocabulary import CHANNEL_INDEX, CHANNELS, N_CHANNELS, SEGMENT_S, WAVEFORMS, Montage, Waveform
 
 SPEC = DetectorSpec(
     architecture="yolov8",
@@ -114,6 +114,8 @@ def test_an_architecture_that_is_no_detection_model_is_refused(name: str) -> Non
 def test_a_page_that_does_not_fit_the_grid_is_refused() -> None:
     with pytest.raises(ConfigError, match="multiples of 32 pixels, not 28"):
         build_network(SPEC.model_copy(update={"page": PageSettings()}))
+    with pytest.raises(ConfigError, match="reads the nineteen stored rows, not tcp"):
+        build_network(SPEC.model_copy(update={"page": SPEC.page.model_copy(update={"montage": Montage.TCP})}))
 
 
 @pytest.mark.parametrize("name", ["yolov8", "yolo11", "yolo26"])
@@ -136,8 +138,8 @@ def test_both_forms_of_output_are_read_alike() -> None:
 
 
 def test_the_network_sees_ink_as_one_and_paper_as_nothing() -> None:
-    pages = np.array([[[255, 0], [128, 255]]], dtype=np.uint8)
-    assert network_input(pages, "cpu").tolist() == [[[[0.0, 1.0], [pytest.approx(127 / 255), 0.0]]]]
+    pages = torch.tensor([[[255, 0], [128, 255]]], dtype=torch.uint8)
+    assert network_input(pages).tolist() == [[[[0.0, 1.0], [pytest.approx(127 / 255), 0.0]]]]
 
 
 @pytest.mark.slow

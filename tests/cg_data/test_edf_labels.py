@@ -15,6 +15,7 @@ from cg_data.vocabulary import CHANNELS
         ("T7", "T3"), ("T8..", "T4"), ("EEG P7-Ref", "T5"), ("p8", "T6"), ("POL Fp1", "Fp1"), ("Fp1-A1", "Fp1"), ("EEG F4-M1", "F4"),
         ("C3A2", "C3"), ("EEG  O1 - A2", "O1"), ("eeg_fz", "Fz"), ("EEG Cz-(A1+A2)/2", "Cz"), ("Pz-A1A2", "Pz"), ("EEG F7-FCz", "F7"),
         ("EEG T4-REF-0", "T4"), ("EEG C4 REF", "C4"), ("EEGP3", "P3"), (" O2 ", "O2"), ("EEG Fp2-Org", "Fp2"), ("F8-G2", "F8"),
+        ("F7-CS2", "F7"),
     ],
 )  # fmt: skip
 def test_a_dialect_is_understood(label: str, electrode: str) -> None:

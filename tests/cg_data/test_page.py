@@ -14,26 +14,16 @@ import numpy.typing as npt
 import pytest
 
 import cg_data
-from cg_data.page import page_shape, render, render_batch, row_centre_px
+from cg_data.errors import MontageError
+from cg_data.montage import derive
+from cg_data.page import page_rows, page_shape, render, render_batch, row_centre_px
 from cg_data.settings import PageSettings
-from cg_data.vocabulary import CHANNEL_INDEX, N_CHANNELS, SEGMENT_SAMPLES
-
-DETECTOR = PageSettings(pixels_per_row=16, pixels_per_second=128, subcolumns=2, multiple_of=32)
-ALL = np.ones(N_CHANNELS, dtype=np.bool_)
+from cg_data.vocabulary import CHANNEL_INDEX, N_CHANNELS, SEGMENT_SAMPLES, Montage
+from tests.cg_data.golden_pages import ALL, DETECTOR, golden, golden_pages, waves
 
 
 def _flat(value_uv: float = 0.0) -> npt.NDArray[np.float32]:
     return np.full((N_CHANNELS, SEGMENT_SAMPLES), value_uv, dtype=np.float32)
-
-
-def _waves(seed: int = 0) -> npt.NDArray[np.float32]:
-    """Random but platform-independent signals: sums of sines."""
-    rng = np.random.default_rng(seed)
-    t = np.arange(SEGMENT_SAMPLES) / 200
-    parts = [
-        rng.uniform(5, 40, (N_CHANNELS, 1)) * np.sin(2 * np.pi * f * t + rng.uniform(0, 6, (N_CHANNELS, 1))) for f in (0.7, 3.1, 9.6, 22.0)
-    ]
-    return np.round(np.sum(parts, axis=0)).astype(np.float32)
 
 
 def _supersampled(eeg_uv: npt.NDArray[np.float32], page: PageSettings, fine: int) -> npt.NDArray[np.float64]:
@@ -57,7 +47,7 @@ def _supersampled(eeg_uv: npt.NDArray[np.float32], page: PageSettings, fine: int
     "page", [PageSettings(pixels_per_second=56, subcolumns=8), PageSettings(pixels_per_row=16, subcolumns=8, pen_pixels=1.5)]
 )
 def test_every_pixel_holds_the_area_of_ink_in_it(page: PageSettings) -> None:
-    eeg_uv = _waves()
+    eeg_uv = waves()
     reference = _supersampled(eeg_uv, page, fine=8)
     error = np.abs(render(eeg_uv, ALL, page)[: reference.shape[0], : reference.shape[1]] - reference)
     # Eight points of a pixel know its coverage to a sixteenth at each end of each trace's stroke.
@@ -66,7 +56,7 @@ def test_every_pixel_holds_the_area_of_ink_in_it(page: PageSettings) -> None:
 
 
 def test_more_subcolumns_come_closer_to_the_exact_page() -> None:
-    eeg_uv, errors = _waves(), []
+    eeg_uv, errors = waves(), []
     for subcolumns in (1, 2, 4, 8):
         page = PageSettings(pixels_per_second=32, subcolumns=subcolumns)
         reference = _supersampled(eeg_uv, page, fine=8)
@@ -112,7 +102,7 @@ def test_what_leaves_the_page_is_cut_off_and_not_drawn_along_the_edge(value_uv: 
 
 
 def test_a_missing_channel_draws_nothing_whatever_it_holds() -> None:
-    eeg_uv, mask = _waves(), ALL.copy()
+    eeg_uv, mask = waves(), ALL.copy()
     mask[CHANNEL_INDEX["Cz"]] = False
     without = render(eeg_uv, mask, DETECTOR)
     eeg_uv[CHANNEL_INDEX["Cz"]] = np.nan
@@ -123,24 +113,61 @@ def test_a_missing_channel_draws_nothing_whatever_it_holds() -> None:
 def test_sides_are_padded_with_white_to_the_grid_of_the_network() -> None:
     assert page_shape(PageSettings()) == (532, 1120)
     assert page_shape(DETECTOR) == (320, 1280)
-    picture = render(_waves(), ALL, PageSettings(pixels_per_second=100, multiple_of=28))
+    picture = render(waves(), ALL, PageSettings(pixels_per_second=100, multiple_of=28))
     assert picture.shape == (532, 1008)
     assert (picture[:, 1000:] == 255).all()
     assert (render(_flat(1e3), ALL, DETECTOR)[304:] == 255).all()
 
 
 def test_a_batch_is_its_pages() -> None:
-    eeg_uv = np.stack([_waves(1), _waves(2)])
+    eeg_uv = np.stack([waves(1), waves(2)])
     masks = np.stack([ALL, ALL])
-    assert (render_batch(eeg_uv, masks, DETECTOR) == np.stack([render(_waves(1), ALL, DETECTOR), render(_waves(2), ALL, DETECTOR)])).all()
+    assert (render_batch(eeg_uv, masks, DETECTOR) == np.stack([render(waves(1), ALL, DETECTOR), render(waves(2), ALL, DETECTOR)])).all()
 
 
 def test_pages_are_equal_to_the_byte_with_those_of_the_first_version() -> None:
-    digest = {page: hashlib.sha256(render(_waves(7), ALL, page).tobytes()).hexdigest()[:16] for page in (PageSettings(), DETECTOR)}
+    digest = {page: hashlib.sha256(render(waves(7), ALL, page).tobytes()).hexdigest()[:16] for page in (PageSettings(), DETECTOR)}
     assert list(digest.values()) == GOLDEN
 
 
 GOLDEN = ["040cac1d87959b24", "df2526b12d999202"]
+
+
+@pytest.mark.parametrize("name", golden_pages())
+def test_pages_are_equal_to_the_byte_with_the_golden_ones(name: str) -> None:
+    np.testing.assert_array_equal(render(*golden_pages()[name]), golden(name))
+
+
+def test_a_page_of_a_montage_has_its_rows() -> None:
+    page = PageSettings(montage=Montage.TCP)
+    assert page_rows(page)[8:10] == ("A1-T3", "T3-C3")
+    assert page_shape(page) == (22 * 28, 1120)
+    eeg_uv = _flat()
+    eeg_uv[CHANNEL_INDEX["Fp1"], 900:1100] = -25.0
+    picture = render(eeg_uv, ALL, page)
+    inked = np.flatnonzero((picture[:, 560] < 200).reshape(22, 28).any(axis=1))
+    assert inked.tolist() == [row for row, name in enumerate(page_rows(page)) if "A1" not in name and "A2" not in name]
+    for row in (0, 14):  # Fp1-F7 and Fp1-F3: the first electrode is more negative, so up
+        assert picture[round(row_centre_px(page, row)) - 7, 560] < 200
+
+
+@pytest.mark.parametrize("montage", [m for m in Montage if m not in (Montage.LINKED_EARS, Montage.TCP)])
+def test_a_page_of_a_montage_shows_what_is_derived(montage: Montage) -> None:
+    """Against the derived rows drawn as if they were the first of nineteen stored ones."""
+    mask = ALL.copy()
+    mask[CHANNEL_INDEX["Pz"]] = False
+    rows_uv, there, names = derive(waves(3), mask, montage)
+    stored_uv, stored = _flat(), np.zeros(N_CHANNELS, dtype=np.bool_)
+    stored_uv[: len(names)], stored[: len(names)] = rows_uv, there
+    height = 28 * len(names)
+    np.testing.assert_array_equal(
+        render(waves(3), mask, PageSettings(montage=montage))[:height], render(stored_uv, stored, PageSettings())[:height]
+    )
+
+
+def test_a_page_against_linked_ears_is_refused() -> None:
+    with pytest.raises(MontageError, match="linked ears need A1 and A2"):
+        render(waves(), ALL, PageSettings(montage=Montage.LINKED_EARS))
 
 
 def test_values_that_are_not_finite_and_wrong_shapes_are_refused() -> None:

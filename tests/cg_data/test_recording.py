@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
+import json
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+import pyarrow as pa
 import pytest
 
 from cg_data.corpora.source import Source
@@ -14,10 +19,12 @@ from cg_data.recording import describe
 from cg_data.records import Recording
 from cg_data.segments import count_segments, segments_of
 from cg_data.settings import DataSettings
-from cg_data.vocabulary import CHANNELS, LabelKind, Split
-from tests.cg_data.edf_bytes import Spec, make, note
+from cg_data.vocabulary import CHANNELS, LabelKind, Montage, Split
+from tests.cg_data.edf_bytes import Spec, digital_signal, make, note
 
 SETTINGS = DataSettings()
+STORED: tuple[Any, ...] = (Montage.AVERAGE, Montage.LINKED_EARS, Montage.RECORDED)
+MAINS: tuple[Any, ...] = ("auto", "50", "none")
 
 
 def described(spec: Spec, name: str = "x.edf", corpus: str = "edf", settings: DataSettings = SETTINGS) -> Recording:
@@ -91,8 +98,8 @@ def test_a_seizure_may_be_given_by_its_two_ends(real_eeg: Path) -> None:
     ("spec", "reason"),
     [
         (Spec(labels=["EOG LOC", "EOG ROC"]), "montage.channels_missing"),
-        (Spec(labels=[*CHANNELS[:-1], "Oz"]), "montage.channels_missing"),
-        (Spec(labels=["FP1-F7", "F7-T7", "T7-P7"]), "montage.bipolar"),
+        (Spec(labels=["C3", "C4", "Oz"]), "montage.channels_missing"),
+        (Spec(labels=["FP1-F7", "T7-P7", "FZ-CZ", "C4-P4"]), "montage.bipolar"),
         (Spec(sfreq_hz=64), "signal.sfreq"),
         (Spec(n_records=9), "signal.too_short"),
         (Spec(plus="EDF+D", starts_s=[float(k if k < 6 else k + 5) for k in range(12)]), "signal.too_short"),
@@ -108,6 +115,42 @@ def test_a_recording_that_makes_no_page_is_refused(spec: Spec, reason: str) -> N
 def test_the_message_names_what_was_found_and_what_is_missing() -> None:
     with pytest.raises(MontageError, match=r"1 of the nineteen 10-20 electrodes found \(Cz\), missing Fp1, Fp2, .* are 'EEG Cz'"):
         described(Spec(labels=["EEG Cz"]))
+
+
+def test_missing_electrodes_are_named_by_what_is_there() -> None:
+    recording = described(Spec(labels=[*CHANNELS[:-1], "Oz"]))
+    assert recording.electrodes == recording.channels == CHANNELS[:-1]
+    assert (recording.montage, recording.flags) == (Montage.AVERAGE, ())
+
+
+def test_a_recording_with_few_electrodes_keeps_its_reference() -> None:
+    recording = described(Spec(labels=["EEG F4-M1", "EEG C4-M1", "EEG O2-M1", "EEG C3-M2"]))
+    assert recording.electrodes == ("F4", "C3", "C4", "O2")
+    assert recording.signals == (0, 3, 1, 2)
+    assert (recording.montage, recording.flags) == (Montage.RECORDED, ("montage.mixed_reference", "montage.few_electrodes"))
+
+
+def test_the_montage_of_the_segments_is_configured() -> None:
+    labels = [*CHANNELS, "A1", "A2"]
+    recordings = {montage: described(Spec(labels=labels), settings=DataSettings(montage=montage)) for montage in STORED}
+    assert {montage: recording.montage for montage, recording in recordings.items()} == {montage: montage for montage in STORED}
+    assert recordings[Montage.LINKED_EARS].channels == tuple(labels)
+    with pytest.raises(MontageError, match="needs A1 and A2"):
+        described(Spec(), settings=DataSettings(montage=Montage.LINKED_EARS))
+
+
+def test_the_mains_are_found_once_for_the_whole_recording() -> None:
+    spec = Spec(n_records=40)
+    hum = (400 * np.sin(2 * np.pi * 60 * np.arange(8000) / 200)).astype(np.int16)
+    edf = EdfFile.from_bytes(make(spec, digital_signal(spec) + hum), "x.edf")
+    found = {mains: describe(edf, source=Source(uri="x"), corpus="edf", settings=DataSettings(mains_hz=mains)).mains_hz for mains in MAINS}
+    assert found == {"auto": 60.0, "50": 50.0, "none": None}
+
+
+def test_a_recording_is_plain_enough_to_be_a_row() -> None:
+    spec = Spec(labels=["FP1-F7", "F7-T7", "T7-P7", "P7-O1"], plus="EDF+C", notes=[note(1, 2, "seizure")])
+    row = dataclasses.asdict(described(spec))
+    assert json.loads(json.dumps(row)) == pa.Table.from_pylist([row]).to_pylist()[0]
 
 
 def test_doubtful_montages_are_flagged() -> None:

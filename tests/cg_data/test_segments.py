@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import cast
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from cg_data.corpora.source import Source
 from cg_data.edf.reader import EdfFile
+from cg_data.electrodes import parse_derivation
 from cg_data.recording import describe
-from cg_data.records import SEGMENT_SCHEMA, Segment, table_of
-from cg_data.segments import count_segments, segments_of, to_average
+from cg_data.records import SEGMENT_SCHEMA, Label, Segment, table_of
+from cg_data.segments import count_segments, labels_of_windows, segments_of, to_average
 from cg_data.settings import DataSettings
-from cg_data.vocabulary import CHANNEL_INDEX, LabelKind
+from cg_data.signal import clean
+from cg_data.signal_file import SignalFile
+from cg_data.vocabulary import CHANNEL_INDEX, CHANNELS, LabelKind, Montage
 from tests.cg_data.edf_bytes import Spec, digital_signal, make, note
+from tests.cg_data.test_electrodes import CHB_MIT
 
 SETTINGS = DataSettings()
 
@@ -94,6 +101,85 @@ def test_one_wild_electrode_does_not_spread_over_the_others() -> None:
     flat = np.zeros((19, 10), dtype=np.bool_)
     others = np.arange(19) != 4
     assert np.abs(to_average(wild, flat)[others] - to_average(eeg_uv, flat)[others]).max() < 10
+
+
+def test_rows_of_missing_electrodes_are_zero_and_masked() -> None:
+    labels = [name for name in CHANNELS if name not in ("T3", "Pz")]
+    segment = segmented(make(Spec(labels=labels)))[0]
+    assert [name for name, there in zip(CHANNELS, segment.mask, strict=True) if not there] == ["T3", "Pz"]
+    assert not segment.eeg_steps[~segment.mask].any()
+    assert (segment.eeg_uv[segment.mask].std(axis=1) > 5).all()
+    assert np.abs(segment.eeg_uv[segment.mask].mean(axis=0)).max() < 0.1
+
+
+def test_a_few_electrodes_are_stored_against_their_own_reference() -> None:
+    spec = Spec(labels=["C3", "C4", "O1", "O2"], n_records=20)
+    few, settings = segmented(make(spec)), DataSettings(montage=Montage.RECORDED)
+    assert [segment.montage for segment in few] == ["recorded", "recorded"]
+    rows = [CHANNEL_INDEX[name] for name in spec.labels]
+    clean_uv = clean((digital_signal(spec) * np.float32(0.1)).astype(np.float32), 200.0, None)
+    np.testing.assert_allclose(np.concatenate([s.eeg_uv[rows] for s in few], axis=1), clean_uv, atol=0.06)
+    assert [s.segment_id for s in segmented(make(spec), settings=settings)] == [s.segment_id for s in few]
+
+
+def test_bipolar_signals_give_the_segments_of_the_potentials_behind_them() -> None:
+    """The derivations of CHB-MIT against the same electrodes recorded against a common reference."""
+    names = [*(name for name in CHANNELS if name not in ("Fz", "Cz", "Pz")), "FT9", "FT10"]
+    whole = Spec(labels=names, n_records=30)
+    steps = digital_signal(whole) // 4
+    pairs = [pair for label in CHB_MIT[:16] + CHB_MIT[18:] if (pair := parse_derivation(label)) is not None]
+    differences = np.stack([steps[names.index(plus)] - steps[names.index(minus)] for plus, minus in pairs]).astype(np.int16)
+    bipolar = Spec(labels=[f"{plus}-{minus}" for plus, minus in pairs], n_records=30)
+    for one, other in zip(segmented(make(bipolar, differences)), segmented(make(whole, steps)), strict=True):
+        assert one.flags == ("montage.from_bipolar", "montage.duplicate_channel")
+        assert other.flags == ()
+        np.testing.assert_array_equal(one.mask, other.mask)
+        assert one.mask.sum() == 16
+        assert np.abs(one.eeg_steps.astype(int) - other.eeg_steps).max() <= 1
+
+
+def test_linked_ears_are_subtracted_where_they_were_recorded() -> None:
+    spec = Spec(labels=[*CHANNELS, "A1", "A2"])
+    segment = segmented(make(spec), settings=DataSettings(montage=Montage.LINKED_EARS))[0]
+    as_recorded = clean((digital_signal(spec) * np.float32(0.1)).astype(np.float32), 200.0, None)[:, :2000]
+    assert segment.montage == "linked_ears"
+    np.testing.assert_allclose(segment.eeg_uv, as_recorded[:19] - as_recorded[19:].mean(axis=0), atol=0.06)
+
+
+def test_work_grows_with_the_windows_asked_for_and_not_with_the_recording() -> None:
+    edf = EdfFile.from_bytes(make(Spec(n_records=3600)), "x.edf")
+    recording = describe(edf, source=Source(uri="x.edf"), corpus="edf", settings=SETTINGS)
+    spy = Spy(edf)
+    assert len(list(segments_of(cast(SignalFile, spy), recording, settings=SETTINGS, start=200, stop=212))) == 12
+    assert spy.read_s == 3 * 80  # three blocks with their context
+
+
+class Spy:
+    """Counts the seconds that are read; whatever else of the file is asked for is an error."""
+
+    def __init__(self, file: EdfFile) -> None:
+        self._file, self.read_s = file, 0.0
+
+    def read_uv(self, signals: Sequence[int], start_s: float, stop_s: float) -> npt.NDArray[np.float32]:
+        self.read_s += stop_s - start_s
+        return self._file.read_uv(signals, start_s, stop_s)
+
+
+def test_the_labels_of_windows_are_those_that_overlap_them() -> None:
+    """Against a look at every label for every window."""
+    rng = np.random.default_rng(2)
+    onsets_s = np.concatenate([rng.uniform(0, 300, 200), 10.3 + 10 * np.arange(20)])
+    durations_s = np.concatenate([rng.exponential(8, 200) * rng.integers(0, 2, 200), 10.0 * np.ones(20)])
+    marks = [
+        Label(kind=LabelKind.WAVEFORM, name="spike", onset_s=float(a), duration_s=float(d))
+        for a, d in zip(onsets_s, durations_s, strict=True)
+    ]
+    slow = {}
+    for window in range(4, 21):
+        low, high = 10.3 + window * 10, 10.3 + window * 10 + 10
+        inside = [m for m in marks if m.onset_s < high and (m.onset_s + m.duration_s > low or m.onset_s >= low)]
+        slow |= {window: inside} if inside else {}
+    assert labels_of_windows(marks, 10.3, range(4, 21)) == slow
 
 
 def test_all_electrodes_flat_is_zero_and_no_error() -> None:

@@ -8,9 +8,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from cg_data.page import page_shape, row_centre_px
+from cg_data.page import page_rows, page_shape, row_centre_px
 from cg_data.records import Event, Label, Segment
-from cg_data.vocabulary import CHANNEL_INDEX, EventSource, LabelKind, Waveform
+from cg_data.vocabulary import CHANNEL_INDEX, EventSource, LabelKind, Montage, Waveform
 from cg_eval.pictures import COLOURS, LARGE_PAGE, SHORT_NAMES, draw_page
 
 
@@ -46,6 +46,15 @@ def test_an_event_is_boxed_on_its_row_and_in_its_time(segments: list[Segment]) -
     centre, half = row_centre_px(LARGE_PAGE, CHANNEL_INDEX["C3"]), LARGE_PAGE.pixels_per_row / 2
     assert abs(found[:, 0].mean() - 10 - centre) < half
     assert found[:, 1].max() - found[:, 1].min() == 2 * LARGE_PAGE.pixels_per_second
+
+
+def test_on_a_page_of_chains_an_event_is_boxed_in_both_rows_of_its_electrode(segments: list[Segment]) -> None:
+    page = LARGE_PAGE.model_copy(update={"montage": Montage.LONGITUDINAL_BIPOLAR})
+    pixels = _pixels(draw_page(segments[1].eeg_uv, segments[1].mask, events=[_event(Waveform.SLEEP_SPINDLE, "C3", 5.0, 2.0)], page=page))
+    found = _coloured(pixels, COLOURS[Waveform.SLEEP_SPINDLE])
+    found = found[found[:, 0] < page_shape(page)[0]]
+    rows = {int(y - 10) // page.pixels_per_row for y in found[:, 0]}
+    assert rows == {page_rows(page).index("F3-C3"), page_rows(page).index("C3-P3")}
 
 
 def test_a_reference_mark_is_drawn_and_a_mark_of_the_page_is_not(segments: list[Segment]) -> None:

@@ -2,21 +2,33 @@
 
 from __future__ import annotations
 
+import numpy as np
+import numpy.typing as npt
 import pytest
 
 from cg_data.corpora.source import Source
+from cg_data.detect.detector import Detector
 from cg_data.edf.reader import EdfFile
 from cg_data.errors import EdfError
+from cg_data.instruct.captions import caption
+from cg_data.instruct.facts import facts_of
 from cg_data.instruct.prompt import page_statement
 from cg_data.recording import describe
+from cg_data.records import Event
 from cg_data.segments import segments_of
 from cg_data.settings import DataSettings
-from cg_serve.interpret import ANSWERED_AT_ONCE, interpret, read_pages
+from cg_data.vocabulary import CHANNELS, REGION_CHANNELS, WAVEFORMS, Region
+from cg_serve.interpret import ANSWERED_AT_ONCE, annotate_pages, interpret, read_pages
 from cg_serve.schemas import DISCLAIMER, Interpretation, RequestError
 from cg_serve.settings import ServeSettings
+from tests.cg_data.edf_bytes import Spec, make
+from tests.cg_data.test_detect_detector import SPEC, small_network
+from tests.cg_data.test_electrodes import CHB_MIT
 from tests.cg_serve.serve_fakes import IDENTITY, PAGES, FakeDetector, FakeInterpreter, small_edf
 
 DATA = DataSettings()
+HMC = ["EEG F4-M1", "EEG C4-M1", "EEG O2-M1", "EEG C3-M2"]
+FRONT = [name for name in CHANNELS if name not in REGION_CHANNELS[Region.POSTERIOR]]
 
 
 def interpreted(edf: bytes, interpreter: FakeInterpreter | None = None, **part: int) -> Interpretation:
@@ -92,3 +104,36 @@ def test_a_long_recording_is_answered_in_batches() -> None:
     found = interpreted(small_edf(10 * (ANSWERED_AT_ONCE + 1)), interpreter)
     assert [len(batch) for batch in interpreter.asked] == [ANSWERED_AT_ONCE, 1]
     assert len(found.segments) == ANSWERED_AT_ONCE + 1
+
+
+@pytest.mark.parametrize("labels", [HMC, CHB_MIT, FRONT], ids=["four electrodes", "bipolar", "no posterior electrodes"])
+def test_missing_electrodes_are_named_and_nothing_is_said_of_them(labels: list[str]) -> None:
+    """Through the service with a real, untrained detector that sees something everywhere."""
+    edf = make(Spec(labels=labels, n_records=20, sfreq_hz=256))
+    pages = read_pages(edf, start=0, count=None, data=DATA, max_segments=8)
+    missing = {name for name, there in zip(CHANNELS, pages.segments[0].mask, strict=True) if not there}
+    assert missing
+    detector = Thinned()
+    for segment, annotation in zip(pages.segments, annotate_pages(pages, detector), strict=True):
+        channels = {event.channel for event in annotation.events} | {name for f in annotation.findings for name in f.channels}
+        poles = {name for d in annotation.dipoles for name in (*d.field, d.maximum, d.opposite)}
+        assert channels
+        assert not (channels | poles) & missing
+        assert caption(facts_of(segment, annotation)).text.startswith(f"Missing channels: {min(missing, key=CHANNELS.index)}")
+    found = interpret(edf, detector=detector, interpreter=FakeInterpreter(), data=DATA, settings=ServeSettings())
+    assert len(found.segments) == 2
+    assert not {event.channel for segment in found.segments for event in segment.events} & missing
+
+
+class Thinned:
+    """An untrained detector, of whose thousands of events a few of each waveform are kept."""
+
+    version = "untrained"
+
+    def __init__(self) -> None:
+        self._detector = Detector(small_network(SPEC), SPEC)
+
+    def detect(self, eeg_uv: npt.NDArray[np.float32], mask: npt.NDArray[np.bool_]) -> list[tuple[Event, ...]]:
+        return [
+            tuple(e for w in WAVEFORMS for e in [e for e in page if e.waveform is w][:3]) for page in self._detector.detect(eeg_uv, mask)
+        ]

@@ -13,6 +13,7 @@ from PIL import Image
 from cg_data.errors import ConfigError, UserError
 from cg_data.records import Message
 from cg_data.settings import PageSettings
+from cg_data.vocabulary import Montage
 from cg_train.model.build import CHAT_TEMPLATE, SPECIAL_TOKENS
 from cg_train.model.encode import (
     IGNORED,
@@ -159,6 +160,11 @@ def test_a_page_that_does_not_divide_into_tokens_is_refused(processor: Any, chan
         image_tokens(page)
     with pytest.raises(ConfigError, match="do not divide"):
         training_batch(SAMPLES[:1], [SAMPLES[0].eeg_uv], processor=processor, page=page, pictures=PICTURES, max_tokens=4096)
+
+
+def test_a_page_of_derived_rows_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"data\.page\.montage: the model reads the nineteen stored rows, not laplacian"):
+        image_tokens(PageSettings(montage=Montage.LAPLACIAN))
 
 
 def test_samples_become_what_the_processor_makes_of_their_pages_and_words(processor: Any) -> None:
