@@ -124,3 +124,28 @@ def data_inspect(
     with display.step("Inspecting") as progress:
         found = inspect(corpus_of(corpus), path, settings=config.data, thorough=thorough, progress=progress)
     show(found, display.console)
+
+
+@data_app.command("plan")
+def data_plan(
+    corpus: Annotated[str, typer.Argument(help="As for `cg data inspect`.")],
+    path: Annotated[str, typer.Argument(help="Folder that holds the corpus.")],
+    nodes: Annotated[int, typer.Option("--nodes", min=1, help="Machines that will work.")] = 1,
+    cores: Annotated[
+        int | None, typer.Option("--cores", min=1, help="Cores of each; default: as many as here.", show_default=False)
+    ] = None,
+    gpus: Annotated[int, typer.Option("--gpus", min=0, help="GPUs in all of them together.")] = 0,
+    rates: Annotated[
+        Path | None, typer.Option("--rates", help="JSON file of measured rates; made here where it is not there yet.", show_default=False)
+    ] = None,
+    detector: Annotated[
+        str | None, typer.Option("--detector", help="Detector to measure, for example runs/demo/detector.", show_default=False)
+    ] = None,
+    preset: Preset = None,
+    sets: Sets = None,
+) -> None:
+    """Predict hours, bytes and the ratio of cores to GPUs for a corpus, from rates measured on this machine or on another."""
+    from cluster.plan_view import plan
+
+    config = resolve_config(read_preset(preset or "tiny"), list(sets or []))
+    plan(corpus, path, settings=config.data, nodes=nodes, cores=cores, gpus=gpus, rates=rates, detector=detector)

@@ -78,7 +78,9 @@ class FakeTeacher:
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["content-length"]))
-                request = Request(path=self.path, headers={name.lower(): value for name, value in self.headers.items()}, body=body, at_s=time.monotonic())
+                request = Request(
+                    path=self.path, headers={name.lower(): value for name, value in self.headers.items()}, body=body, at_s=time.monotonic()
+                )
                 with fake._lock:
                     before = sum(earlier.asked == request.asked for earlier in fake.requests)
                     fake.requests.append(request)
