@@ -79,10 +79,9 @@ def render_batch(eeg_uv: npt.NDArray[np.float32], mask: npt.NDArray[np.bool_], p
     """Draw `(n, 19, 2000)` microvolts with masks `(n, 19)` as uint8 `(n, height, width)`; page by page the same bytes as `render`."""
     rows_uv, drawn = rows_to_draw(eeg_uv, mask, page)
     pages = np.full((len(rows_uv), *page_shape(page)), 255, dtype=np.uint8)
-    centres, slices = centres_px(page), pen_slices(page)
-    for row_uv, exists, picture in zip(rows_uv, drawn, pages, strict=True):
-        curves = centres + row_uv.astype(np.float64) * pixels_per_microvolt(page)
-        _draw(curves, exists, rows_height_px(page), page.pen_pixels, page.subcolumns, slices, picture)
+    heights = (centres_px(page), pixels_per_microvolt(page), rows_height_px(page))
+    for page_uv, exists, picture in zip(rows_uv, drawn, pages, strict=True):
+        _draw(page_uv, exists, heights, page.pen_pixels, page.subcolumns, pen_slices(page), picture)
     return pages
 
 
@@ -102,7 +101,7 @@ def rows_to_draw(
     if not np.isfinite(eeg_uv[exists]).all():
         raise ValueError("a page cannot show values that are not finite: mask the channel or repair the signal")
     if page.montage is None:
-        return eeg_uv, exists
+        return np.ascontiguousarray(eeg_uv, dtype=np.float32), exists
     rows_uv = np.empty((len(eeg_uv), len(page_rows(page)), SEGMENT_SAMPLES), dtype=np.float32)
     drawn = np.empty(rows_uv.shape[:2], dtype=np.bool_)
     for i, (eeg, there) in enumerate(zip(eeg_uv, exists, strict=True)):
@@ -141,13 +140,16 @@ def pen_slices(page: PageSettings) -> _Slices:
 
 
 @numba.njit(cache=_CACHE, nogil=True)
-def _draw(curves_px, mask, height, pen, subcolumns, slices, picture):  # type: ignore[no-untyped-def]
-    """Ink the curves, `(rows, 2000)` heights in pixels, into the first `height` rows of `picture` (uint8, white)."""
+def _draw(rows_uv, mask, heights, pen, subcolumns, slices, picture):  # type: ignore[no-untyped-def]
+    """Ink `(rows, 2000)` microvolts into the topmost rows of `picture` (uint8, white), which are `height` pixels high in all."""
+    centres, gain, height = heights
     width = len(slices[0]) // subcolumns
     differences = np.zeros((height + 2, width), dtype=np.int16)
+    intervals = np.empty((len(slices[0]), 2))
     for row in range(len(mask)):
         if mask[row]:
-            _add_curve(curves_px[row], height, 0.5 * pen, subcolumns, slices[0], slices[1], differences)
+            _find_intervals(centres[row, 0] + rows_uv[row].astype(np.float64) * gain, 0.5 * pen, slices[0], slices[1], intervals)
+            _add_intervals(intervals, height, subcolumns, differences)
     full = STEPS * subcolumns
     scale = np.float32(255.0 / full)
     coverage = np.zeros(width, dtype=np.int16)
@@ -159,20 +161,28 @@ def _draw(curves_px, mask, height, pen, subcolumns, slices, picture):  # type: i
 
 
 @numba.njit(cache=_CACHE, nogil=True)
-def _add_curve(curve_px, height, half_pen, subcolumns, before, fraction, differences):  # type: ignore[no-untyped-def]
-    """Add the second differences of one curve's coverage."""
+def _find_intervals(curve_px, half_pen, before, fraction, intervals):  # type: ignore[no-untyped-def]
+    """Upper and lower end of the ink in every sub-column."""
+    for column in range(len(before)):
+        left, right = before[column, 0], before[column, 1]
+        entry = curve_px[left] + fraction[column, 0] * (curve_px[left + 1] - curve_px[left])
+        leave = curve_px[right] + fraction[column, 1] * (curve_px[right + 1] - curve_px[right])
+        top, bottom = min(entry, leave), max(entry, leave)
+        for sample in range(left + 1, right + 1):
+            top, bottom = min(top, curve_px[sample]), max(bottom, curve_px[sample])
+        intervals[column, 0], intervals[column, 1] = top - half_pen, bottom + half_pen
+
+
+@numba.njit(cache=_CACHE, nogil=True)
+def _add_intervals(intervals, height, subcolumns, differences):  # type: ignore[no-untyped-def]
+    """Add the second differences of one curve's coverage; ink beyond the rows is cut off."""
     column = 0
     for x in range(differences.shape[1]):
         for _ in range(subcolumns):
-            left, right = before[column, 0], before[column, 1]
-            entry = curve_px[left] + fraction[column, 0] * (curve_px[left + 1] - curve_px[left])
-            leave = curve_px[right] + fraction[column, 1] * (curve_px[right + 1] - curve_px[right])
-            top, bottom = min(entry, leave), max(entry, leave)
-            for sample in range(left + 1, right + 1):
-                top, bottom = min(top, curve_px[sample]), max(bottom, curve_px[sample])
-            if bottom + half_pen > 0.0 and top - half_pen < height:
-                _add_end(max(top - half_pen, 0.0), 1, x, differences)
-                _add_end(min(bottom + half_pen, float(height)), -1, x, differences)
+            top, bottom = intervals[column, 0], intervals[column, 1]
+            if bottom > 0.0 and top < height:
+                _add_end(max(top, 0.0), 1, x, differences)
+                _add_end(min(bottom, float(height)), -1, x, differences)
             column += 1
 
 

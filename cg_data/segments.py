@@ -9,7 +9,6 @@ would otherwise appear upside down in the eighteen good ones. Rows of electrodes
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import math
 from collections.abc import Iterator, Sequence
 
@@ -90,7 +89,8 @@ class _Run:
 
         def read(start: int, stop: int) -> Float32:
             raw_uv = self.read(start, stop)
-            flat.update((window, self._flat(raw_uv, start, window)) for window in parts[next(unread)])
+            part = parts[next(unread)]
+            flat.update(zip(part, self._flat(raw_uv, start, part), strict=True))
             return raw_uv
 
         cleaned = clean_blocks(read, n_samples, sfreq_hz, mains_hz, blocks, self.device)
@@ -107,21 +107,25 @@ class _Run:
             return to_ears(eeg_uv[:n_electrodes], eeg_uv[n_electrodes:], flat[:n_electrodes])
         return eeg_uv
 
-    def _flat(self, raw_uv: Float32, start: int, window: int) -> Bools:
-        """Seconds of a window in which a row is flat as recorded, `(rows, 10)`; the filter would hide it. `raw_uv` begins at `start`."""
-        edges = [round((window * SEGMENT_S + second) * self.recording.sfreq_hz) - start for second in range(SEGMENT_S + 1)]
-        return np.stack([np.ptp(raw_uv[:, a:b], axis=1) < _FLAT_UV for a, b in itertools.pairwise(edges)], axis=1)
+    def _flat(self, raw_uv: Float32, start: int, windows: range) -> list[Bools]:
+        """Seconds of windows in which a row is flat as recorded, `(rows, 10)` each; the filter would hide it. `raw_uv` begins at `start`."""
+        seconds = range(windows.start * SEGMENT_S, windows.stop * SEGMENT_S + 1)
+        *edges, end = (round(second * self.recording.sfreq_hz) - start for second in seconds)
+        raw_uv = raw_uv[:, :end]
+        flat = np.maximum.reduceat(raw_uv, edges, axis=1) - np.minimum.reduceat(raw_uv, edges, axis=1) < _FLAT_UV
+        return np.split(flat, len(windows), axis=1)
 
 
 def to_average(eeg_uv: Float32, flat: Bools) -> Float32:
     """Subtract the common average from `(n, 2000)`; `flat` `(n, 10)` says in which seconds an electrode is dead and stays as it is."""
     live = _live(flat)
-    rms_uv: npt.NDArray[np.float64] = np.sqrt((eeg_uv.astype(np.float64) ** 2).mean(axis=1))
+    eeg = eeg_uv.astype(np.float64)
+    rms_uv: npt.NDArray[np.float64] = np.sqrt((eeg**2).mean(axis=1))
     alive = np.asarray((~flat).any(axis=1))
     tame = rms_uv <= _WILD_RMS_RATIO * np.median(rms_uv[alive]) if alive.any() else alive
     weight = (live & tame[:, None]).astype(np.float64)
-    average = (eeg_uv * weight).sum(axis=0) / np.maximum(weight.sum(axis=0), 1.0)
-    return (eeg_uv - live * average).astype(np.float32)
+    average = (eeg * weight).sum(axis=0) / np.maximum(weight.sum(axis=0), 1.0)
+    return (eeg - live * average).astype(np.float32)
 
 
 def _live(flat: Bools) -> Bools:
