@@ -1,4 +1,4 @@
-"""A user's folder of EDF files, labelled by the annotations inside them if at all; the embedded synthetic corpus is one too."""
+"""A user's folder of recordings, labelled by the annotations inside them if at all; the embedded synthetic corpus is one too."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pyarrow import fs
 from cg_data import storage
 from cg_data.corpora.source import Source
 from cg_data.errors import StorageError
+from cg_data.formats import SUFFIXES, is_recording
 from cg_data.marks import Labels
 from cg_data.reference_labels import labels_of_notes
 from cg_data.signal_file import SignalFile
@@ -27,29 +28,25 @@ def labels(source: Source, file: SignalFile) -> Labels:
 
 
 def list_recordings(uri: str) -> list[str]:
-    """Sorted URIs of the ``.edf`` files in the folder `uri` and its subfolders; `uri` may also be one such file.
+    """Sorted URIs of the recordings in the folder `uri` and its subfolders, by the endings of `cg_data.formats`.
 
-    Only the name is looked at: a file that turns out not to be EDF is refused, with its reason, when it is opened.
+    `uri` may also be one such file. Only the name is looked at: a file that turns out to be something else is refused, with its reason, when it is opened.
 
     Raises:
-        StorageError: there is no such folder, it cannot be read, or no EDF file is in it.
+        StorageError: there is no such folder, it cannot be read, or no recording is in it.
     """
     filesystem, path = storage.resolve(uri)
     try:
         kind = filesystem.get_file_info(path).type
-        if kind == fs.FileType.File and _is_edf(uri):
+        if kind == fs.FileType.File and is_recording(uri):
             return [uri]
         names = storage.list_files(uri, recursive=True) if kind == fs.FileType.Directory else []
     except OSError as error:
         raise StorageError(f"{uri}: the folder cannot be read ({error}).") from error
     if kind == fs.FileType.NotFound:
-        raise StorageError(f"{uri}: no such folder. Give the folder that holds your .edf files.")
-    found = [name for name in names if _is_edf(name)]
+        raise StorageError(f"{uri}: no such folder. Give the folder that holds your recordings.")
+    found = [name for name in names if is_recording(name)]
     if not found:
-        what = "the folder is empty" if not names and kind == fs.FileType.Directory else "no .edf file here"
-        raise StorageError(f"{uri}: {what}. Give a folder that holds EDF or EDF+ files (names ending in .edf).")
+        what = "the folder is empty" if not names and kind == fs.FileType.Directory else "no recording here"
+        raise StorageError(f"{uri}: {what}. Give a folder that holds EDF files, or others that are read ({', '.join(sorted(SUFFIXES))}).")
     return found
-
-
-def _is_edf(name: str) -> bool:
-    return name.lower().endswith(".edf")

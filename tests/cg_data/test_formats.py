@@ -1,0 +1,217 @@
+"""Recordings of other formats become the same records as EDF, cut where they were interrupted, or are refused by name."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import mne
+import numpy as np
+import numpy.typing as npt
+import pyedflib
+import pytest
+import scipy.io
+
+from cg_data.corpora import CORPORA, CorpusName
+from cg_data.errors import EdfError, StorageError
+from cg_data.foreign import FOREIGN_SUFFIXES
+from cg_data.formats import SUFFIXES, open_file
+from cg_data.recording import describe
+from cg_data.segments import segments_of
+from cg_data.settings import DataSettings
+from cg_data.vocabulary import CHANNELS
+from tests.cg_data.edf_bytes import Spec, digital_signal, make
+
+SFREQ_HZ = 200.0
+SECONDS = 24
+SIGNAL_UV = digital_signal(Spec(n_records=SECONDS)) / 10
+
+
+def write_bdf(folder: Path) -> Path:
+    path = folder / "a.bdf"
+    with pyedflib.EdfWriter(str(path), len(CHANNELS), file_type=pyedflib.FILETYPE_BDFPLUS) as file:
+        for i, name in enumerate(CHANNELS):
+            file.setSignalHeader(
+                i,
+                {
+                    "label": name, "dimension": "uV", "sample_frequency": int(SFREQ_HZ), "physical_max": 8000, "physical_min": -8000,
+                    "digital_max": 8000000, "digital_min": -8000000, "transducer": "", "prefilter": "",
+                },
+            )  # fmt: skip
+        file.setPatientCode("P-77")
+        file.writeSamples(list(np.ascontiguousarray(SIGNAL_UV)))
+        file.writeAnnotation(3.0, 1.0, "Eyes closed")
+    return path
+
+
+def raw_of(signal_uv: npt.NDArray[np.float64]) -> mne.io.RawArray:
+    raw = mne.io.RawArray(signal_uv * 1e-6, mne.create_info(list(CHANNELS), SFREQ_HZ, "eeg"), verbose="ERROR")
+    raw.set_annotations(mne.Annotations([3.0], [1.0], ["Eyes closed"]))
+    return raw
+
+
+def write_fif(folder: Path) -> Path:
+    raw_of(SIGNAL_UV).save(folder / "a.fif", fmt="double", verbose="ERROR")
+    return folder / "a.fif"
+
+
+def write_brainvision(folder: Path) -> Path:
+    channels = "\n".join(f"Ch{i}={name},,0.1,µV" for i, name in enumerate(CHANNELS, 1))
+    (folder / "a.vhdr").write_text(
+        "Brain Vision Data Exchange Header File Version 1.0\n\n[Common Infos]\nCodepage=UTF-8\nDataFile=$b.eeg\nMarkerFile=$b.vmrk\n"
+        f"DataFormat=BINARY\nDataOrientation=MULTIPLEXED\nNumberOfChannels={len(CHANNELS)}\nSamplingInterval={1e6 / SFREQ_HZ:g}\n\n"
+        f"[Binary Infos]\nBinaryFormat=INT_16\n\n[Channel Infos]\n{channels}\n".replace("$b", "a"),
+        encoding="utf-8",
+    )
+    (folder / "a.vmrk").write_text(
+        "Brain Vision Data Exchange Marker File Version 1.0\n\n[Common Infos]\nCodepage=UTF-8\nDataFile=a.eeg\n\n[Marker Infos]\n"
+        f"Mk1=New Segment,,1,1,0,0\nMk2=Comment,Eyes closed,{3 * SFREQ_HZ + 1:g},{SFREQ_HZ:g},0\n",
+        encoding="utf-8",
+    )
+    (folder / "a.eeg").write_bytes(np.rint(SIGNAL_UV.T * 10).astype("<i2").tobytes())
+    return folder / "a.vhdr"
+
+
+def write_eeglab(folder: Path) -> Path:
+    chanlocs = np.array([(name, "EEG") for name in CHANNELS], dtype=[("labels", object), ("type", object)])
+    event = np.array(
+        [("Eyes closed", 3 * SFREQ_HZ + 1, SFREQ_HZ), ("boundary", 12 * SFREQ_HZ + 1, 0.0)],
+        dtype=[("type", object), ("latency", object), ("duration", object)],
+    )
+    eeg = {
+        "data": SIGNAL_UV.astype(np.float32), "nbchan": len(CHANNELS), "pnts": SIGNAL_UV.shape[1], "trials": 1, "srate": SFREQ_HZ,
+        "xmin": 0.0, "xmax": SECONDS, "chanlocs": chanlocs, "event": event, "setname": "a", "icawinv": [], "icaweights": [],
+        "icasphere": [], "icachansind": [], "epoch": [], "ref": "common", "filename": "a.set", "subject": "Jane Doe",
+    }  # fmt: skip
+    scipy.io.savemat(folder / "a.set", {"EEG": eeg}, appendmat=False)
+    return folder / "a.set"
+
+
+WRITERS = {"bdf": write_bdf, "fif": write_fif, "vhdr": write_brainvision, "set": write_eeglab}
+
+
+@pytest.fixture(params=WRITERS)
+def recording(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    write: Callable[[Path], Path] = WRITERS[request.param]
+    return write(tmp_path)
+
+
+def test_the_endings_are_those_of_both_readers() -> None:
+    assert {".edf"} == SUFFIXES - FOREIGN_SUFFIXES
+    assert FOREIGN_SUFFIXES < SUFFIXES
+
+
+def test_the_signal_is_the_one_that_was_written(recording: Path) -> None:
+    file = open_file(str(recording))
+    assert file.labels[: len(CHANNELS)] == CHANNELS
+    assert file.sfreq_hz(0) == SFREQ_HZ
+    file.check(range(len(CHANNELS)))
+    read_uv = file.read_uv([2, 5], 1.5, 4.0)
+    assert read_uv.dtype == np.float32
+    np.testing.assert_allclose(read_uv, SIGNAL_UV[[2, 5], 300:800], atol=0.051 if recording.suffix == ".vhdr" else 1e-3)
+    assert [(note.onset_s, note.text) for note in file.annotations if "closed" in note.text] == [
+        (pytest.approx(3.0), "Comment/Eyes closed" if recording.suffix == ".vhdr" else "Eyes closed")
+    ]
+
+
+def test_an_index_opens_it_again_and_a_changed_file_is_refused(recording: Path) -> None:
+    first = open_file(str(recording))
+    again = open_file(str(recording), first.index)
+    assert (again.sha256, again.runs_s, again.flags) == (first.sha256, first.runs_s, first.flags)
+    assert recording.stem.encode() + b"." not in first.index
+    data = recording.with_suffix(".eeg") if recording.suffix == ".vhdr" else recording
+    data.write_bytes(data.read_bytes() + b"more")
+    with pytest.raises(EdfError) as raised:
+        open_file(str(recording), first.index)
+    assert raised.value.reason == "file.changed"
+
+
+def test_it_becomes_the_same_segments_as_edf(recording: Path, tmp_path: Path) -> None:
+    settings = DataSettings(mains_hz="50")
+    plain = tmp_path / "edf"
+    plain.mkdir()
+    (plain / "a.edf").write_bytes(make(Spec(n_records=SECONDS)))
+    pages = []
+    for path in (recording, plain / "a.edf"):
+        (source,) = CORPORA[CorpusName.FOLDER].sources(str(path))
+        file = open_file(str(path))
+        described = describe(file, source=source, corpus=CorpusName.FOLDER, settings=settings)
+        pages.append(list(segments_of(file, described, settings=settings)))
+    other, edf = pages
+    assert len(other) == len(edf) == 2
+    middle = slice(400, 1600)  # the filter's edges differ where a boundary ends a run earlier
+    same_start = [(a, b) for a, b in zip(other, edf, strict=True) if a.start_s == b.start_s]
+    assert len(same_start) == (1 if recording.suffix == ".set" else 2)
+    for a, b in same_start:
+        assert np.abs(a.eeg_steps[:, middle].astype(int) - b.eeg_steps[:, middle].astype(int)).max() <= 2
+
+
+def test_a_boundary_ends_a_run(tmp_path: Path) -> None:
+    assert open_file(str(write_eeglab(tmp_path))).runs_s == ((0.0, 12.0), (12.0, 24.0))
+
+
+def test_what_fif_skipped_is_no_signal(tmp_path: Path) -> None:
+    raw = raw_of(SIGNAL_UV)
+    raw.set_annotations(mne.Annotations([8.0], [3.0], ["BAD_ACQ_SKIP"]))
+    raw.save(tmp_path / "a.fif", verbose="ERROR")
+    file = open_file(str(tmp_path / "a.fif"))
+    assert file.runs_s == ((0.0, 8.0), (11.0, 24.0))
+    with pytest.raises(ValueError, match="not within one contiguous run"):
+        file.read_uv([0], 7.0, 12.0)
+
+
+def test_times_count_from_the_first_sample_where_the_amplifier_ran_before(tmp_path: Path) -> None:
+    raw = mne.io.RawArray(SIGNAL_UV * 1e-6, mne.create_info(list(CHANNELS), SFREQ_HZ, "eeg"), first_samp=1000, verbose="ERROR")
+    raw.set_meas_date(1_000_000)
+    raw.set_annotations(mne.Annotations([3.0 + raw.first_time], [1.0], ["Eyes closed"], orig_time=raw.info["meas_date"]))
+    raw.save(tmp_path / "a.fif", verbose="ERROR")
+    (note,) = open_file(str(tmp_path / "a.fif")).annotations
+    assert note.onset_s == pytest.approx(3.0, abs=1e-3)
+
+
+@pytest.mark.parametrize("name", sorted(f"a{suffix}" for suffix in FOREIGN_SUFFIXES))
+def test_a_damaged_file_is_refused_by_name_and_not_by_mne(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(b"Dear colleague, thank you for sending")
+    with pytest.raises(EdfError) as raised:
+        open_file(str(tmp_path / name))
+    assert raised.value.reason == "format.unreadable"
+    assert name in str(raised.value)
+    assert str(tmp_path) not in str(raised.value)
+
+
+@pytest.mark.parametrize("named", ["nowhere.eeg", "../a.eeg", "/etc/passwd", ".hidden"])
+def test_data_beside_a_header_must_be_there_and_nowhere_else(named: str, tmp_path: Path) -> None:
+    path = write_brainvision(tmp_path)
+    path.write_text(path.read_text(encoding="utf-8").replace("DataFile=a.eeg", f"DataFile={named}"), encoding="utf-8")
+    with pytest.raises(EdfError) as raised:
+        open_file(str(path))
+    assert raised.value.reason == "format.companion"
+
+
+def test_a_file_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(StorageError, match="no such file"):
+        open_file(str(tmp_path / "a.bdf"))
+
+
+def test_a_signal_that_is_no_voltage_is_refused(tmp_path: Path) -> None:
+    info = mne.create_info(["Fp1", "x"], SFREQ_HZ, ["eeg", "temperature"])
+    mne.io.RawArray(SIGNAL_UV[:2] * 1e-6, info, verbose="ERROR").save(tmp_path / "a.fif", verbose="ERROR")
+    file = open_file(str(tmp_path / "a.fif"))
+    file.check([0])
+    with pytest.raises(EdfError, match="signal 'x' is not volts"):
+        file.check([1])
+
+
+def test_a_scale_that_no_eeg_has_is_refused(tmp_path: Path) -> None:
+    raw_of(SIGNAL_UV * 1e6).save(tmp_path / "a.fif", fmt="double", verbose="ERROR")
+    with pytest.raises(EdfError) as raised:
+        open_file(str(tmp_path / "a.fif")).check([0, 1])
+    assert raised.value.reason == "signal.amplitude"
+
+
+def test_a_bdf_file_that_calls_itself_edf_is_refused_with_what_to_do(tmp_path: Path) -> None:
+    shutil.move(write_bdf(tmp_path), tmp_path / "a.edf")
+    with pytest.raises(EdfError) as raised:
+        open_file(str(tmp_path / "a.edf"))
+    assert raised.value.reason == "format.bdf"
