@@ -47,7 +47,8 @@ def segments_of(
     """Segments `start` to `stop` (all by default) of `recording`, in order of time; the same whatever part is asked for.
 
     Only the windows asked for are read, with 10 s of context. Adds the flags ``clipped`` where a sample is beyond the range of int16
-    (3276.7 uV) and ``montage.ear_flat`` where an ear of the reference is flat as recorded. On the CPU one block of 60 s is in memory at a time; `device` is torch's name of where the filter works.
+    (3276.7 uV) and ``montage.ear_flat`` where an ear of the reference is flat as recorded. On the CPU one block of 60 s is in memory at
+    a time; `device` is torch's name of where the filter works.
     """
     first = 0
     for run_start_s, run_stop_s in recording.runs_s:
