@@ -150,9 +150,10 @@ def potentials_matrix(channels: tuple[str, ...], names: tuple[str, ...]) -> npt.
 
 
 def _most(labels: dict[int, str], sfreq_hz: float) -> Electrodes:
-    """The richer of the two readings of some signals; the referential one where they are equal."""
+    """The richer of the two readings of some signals; where they are equal the referential one, if its reference is one."""
     referential, bipolar = _referential(labels, sfreq_hz), _bipolar(labels, sfreq_hz)
-    return bipolar if len(bipolar.names) > len(referential.names) else referential
+    more = len(bipolar.names) - len(referential.names)
+    return bipolar if more > 0 or (more == 0 and len(referential.references) > 1) else referential
 
 
 def _referential(labels: dict[int, str], sfreq_hz: float) -> Electrodes:

@@ -46,8 +46,9 @@ def segments_of(
 ) -> Iterator[Segment]:
     """Segments `start` to `stop` (all by default) of `recording`, in order of time; the same whatever part is asked for.
 
-    Only the windows asked for are read, with 10 s of context. Adds the flag ``clipped`` where a sample is beyond the range of int16
-    (3276.7 uV). On the CPU one block of 60 s is in memory at a time; `device` is torch's name of where the filter works.
+    Only the windows asked for are read, with 10 s of context. Adds the flags ``clipped`` where a sample is beyond the range of int16
+    (3276.7 uV) and ``montage.ear_flat`` where an ear of the reference is flat as recorded. On the CPU one block of 60 s is in memory at
+    a time; `device` is torch's name of where the filter works.
     """
     first = 0
     for run_start_s, run_stop_s in recording.runs_s:
@@ -55,8 +56,9 @@ def segments_of(
         low, high = max(start - first, 0), count if stop is None else min(stop - first, count)
         run = _Run(file=file, recording=recording, start_s=run_start_s, stop_s=run_stop_s, device=device)
         labels = labels_of_windows(recording.labels, run_start_s, range(low, high)) if low < high else {}
-        for window, eeg_uv in run.windows(low, high):
-            yield _segment(recording, run_start_s + window * SEGMENT_S, eeg_uv, labels.get(window, ()))
+        for window, eeg_uv, flat in run.windows(low, high):
+            ear_flat = ("montage.ear_flat",) if flat[len(recording.electrodes) :].any() else ()
+            yield _segment(recording, run_start_s + window * SEGMENT_S, eeg_uv, ear_flat, labels.get(window, ()))
         first += count
 
 
@@ -76,8 +78,9 @@ class _Run:
         eeg_uv = self.file.read_uv(self.recording.signals, self.start_s + start / sfreq_hz, self.start_s + stop / sfreq_hz)
         return potentials_matrix(channels, self.recording.electrodes) @ eeg_uv if "-" in channels[0] else eeg_uv
 
-    def windows(self, low: int, high: int) -> Iterator[tuple[int, Float32]]:
-        """Windows `low` to `high` of the run in the recording's montage: the number of each and float32 `(electrodes, 2000)` microvolts."""
+    def windows(self, low: int, high: int) -> Iterator[tuple[int, Float32, Bools]]:
+        """Windows `low` to `high` of the run: the number of each, float32 `(electrodes, 2000)` microvolts in the recording's montage, and
+        in which seconds a row of what was read is flat, `(rows, 10)`."""
         if low >= high:
             return
         sfreq_hz, mains_hz = self.recording.sfreq_hz, self.recording.mains_hz
@@ -97,7 +100,8 @@ class _Run:
         for block, eeg_uv in zip(blocks, cleaned, strict=True):
             for window in parts[block]:
                 at = (window - block * _PER_BLOCK) * SEGMENT_SAMPLES
-                yield window, self._referenced(eeg_uv[:, at : at + SEGMENT_SAMPLES], flat.pop(window))
+                dead = flat.pop(window)
+                yield window, self._referenced(eeg_uv[:, at : at + SEGMENT_SAMPLES], dead), dead
 
     def _referenced(self, eeg_uv: Float32, flat: Bools) -> Float32:
         n_electrodes = len(self.recording.electrodes)
@@ -108,7 +112,7 @@ class _Run:
         return eeg_uv
 
     def _flat(self, raw_uv: Float32, start: int, windows: range) -> list[Bools]:
-        """Seconds of windows in which a row is flat as recorded, `(rows, 10)` each; the filter would hide it. `raw_uv` begins at `start`."""
+        """Seconds of each window in which a row is flat as recorded, `(rows, 10)`; the filter would hide it. `raw_uv` begins at `start`."""
         seconds = range(windows.start * SEGMENT_S, windows.stop * SEGMENT_S + 1)
         *edges, end = (round(second * self.recording.sfreq_hz) - start for second in seconds)
         raw_uv = raw_uv[:, :end]
@@ -138,7 +142,7 @@ def to_ears(eeg_uv: Float32, ears_uv: Float32, flat: Bools) -> Float32:
     return (eeg_uv - _live(flat) * ears_uv.mean(axis=0)).astype(np.float32)
 
 
-def _segment(recording: Recording, start_s: float, eeg_uv: Float32, labels: Sequence[Label]) -> Segment:
+def _segment(recording: Recording, start_s: float, eeg_uv: Float32, flags: tuple[str, ...], labels: Sequence[Label]) -> Segment:
     steps = np.rint(eeg_uv / np.float32(UV_PER_STEP))
     clipped = bool((np.abs(steps) > _INT16_MAX).any())
     rows = [CHANNEL_INDEX[name] for name in recording.electrodes]
@@ -156,7 +160,7 @@ def _segment(recording: Recording, start_s: float, eeg_uv: Float32, labels: Sequ
         montage=recording.montage,
         sfreq_recorded_hz=recording.sfreq_hz,
         filter_version=filter_version,
-        flags=recording.flags + (("clipped",) if clipped else ()),
+        flags=recording.flags + flags + (("clipped",) if clipped else ()),
         mask=mask,
         eeg_steps=eeg_steps,
         labels=tuple(_clip(label, start_s) for label in labels),

@@ -88,16 +88,25 @@ def write_bytes(uri: str, data: bytes | pa.Buffer) -> None:
     Raises:
         StorageError: no space, no permission.
     """
+    write_stream(uri, [data])
+
+
+def write_stream(uri: str, chunks: Iterable[bytes | pa.Buffer]) -> None:
+    """As `write_bytes`, of data that need not be in memory together. Where making a chunk fails, nothing is left behind."""
     filesystem, path = resolve(uri)
     folder, _, name = path.rpartition("/")
     hidden = f"{folder}/.{name}.{uuid.uuid4().hex}"
     try:
         filesystem.create_dir(folder, recursive=True)
         with filesystem.open_output_stream(hidden) as stream:
-            stream.write(data)
+            for chunk in chunks:
+                stream.write(chunk)
         filesystem.move(hidden, path)
     except OSError as error:
         raise storage_error(uri, error) from error
+    except Exception:
+        filesystem.delete_file(hidden)
+        raise
 
 
 def storage_error(uri: str, error: OSError) -> StorageError:

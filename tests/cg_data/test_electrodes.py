@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from cg_data.electrodes import Electrodes, find_electrodes, montage_of, parse_derivation, potentials_matrix, with_ears
 from cg_data.errors import MontageError
 from cg_data.signal_file import SignalFile
-from cg_data.vocabulary import CHANNELS, Montage
+from cg_data.vocabulary import CHANNELS, RIGHT_CHANNELS, Montage
 
 
 def _words(text: str) -> list[str]:
@@ -144,6 +144,13 @@ def test_a_recording_against_a_scalp_electrode_gives_that_electrode_too() -> Non
     electrodes = found([f"{name}-Cz" for name in CHANNELS if name != "Cz"])
     assert electrodes.names == CHANNELS
     assert electrodes.flags == ("montage.from_bipolar",)
+
+
+def test_two_ears_are_one_reference_where_a_signal_joins_them() -> None:
+    labels = [f"{name}-A{1 + (name in RIGHT_CHANNELS)}" for name in CHANNELS]
+    assert found(labels).flags == ("montage.mixed_reference",)
+    joined = found([*labels, "A2-A1"])
+    assert (joined.names, joined.flags) == (CHANNELS, ("montage.from_bipolar",))
 
 
 def test_the_reading_with_more_electrodes_is_taken() -> None:

@@ -146,6 +146,14 @@ def test_linked_ears_are_subtracted_where_they_were_recorded() -> None:
     np.testing.assert_allclose(segment.eeg_uv, as_recorded[:19] - as_recorded[19:].mean(axis=0), atol=0.06)
 
 
+def test_an_ear_that_is_flat_is_flagged_where_it_is() -> None:
+    spec = Spec(labels=[*CHANNELS, "A1", "A2"], n_records=30)
+    digital = digital_signal(spec)
+    digital[20, 2100:2400] = 5
+    segments = segmented(make(spec, digital), settings=DataSettings(montage=Montage.LINKED_EARS))
+    assert [segment.flags for segment in segments] == [(), ("montage.ear_flat",), ()]
+
+
 def test_work_grows_with_the_windows_asked_for_and_not_with_the_recording() -> None:
     edf = EdfFile.from_bytes(make(Spec(n_records=3600)), "x.edf")
     recording = describe(edf, source=Source(uri="x.edf"), corpus="edf", settings=SETTINGS)
