@@ -108,9 +108,15 @@ def bytes_added(rng: random.Random, data: bytearray, spec: Spec) -> bytes:
     return bytes(data[:at] + rng.randbytes(rng.randint(1, 400)) + data[at:])
 
 
+def _loss(rng: random.Random, spec: Spec) -> int:
+    """Of no whole number of signals: nothing in an EDF file tells such a loss (`cg_data.edf.alignment`)."""
+    signal_bytes = 2 * round(spec.sfreq_hz * spec.record_s)
+    return next(n for n in iter(lambda: rng.randint(1, 400), 0) if n % signal_bytes)
+
+
 def bytes_lost(rng: random.Random, data: bytearray, spec: Spec) -> bytes:
     at = rng.randrange(_header_size(spec), _header_size(spec) + (len(data) - _header_size(spec)) // 2)
-    return bytes(data[:at] + data[at + rng.randint(1, 400) :])
+    return bytes(data[:at] + data[at + _loss(rng, spec) :])
 
 
 def bytes_lost_and_padded(rng: random.Random, data: bytearray, spec: Spec) -> bytes:

@@ -64,6 +64,15 @@ def page_mark(text: str) -> tuple[LabelKind, str] | None:
     return (LabelKind.SEIZURE, SeizureType.SEIZURE.value) if text.lower() == "seizure" else None
 
 
+def listed_text(text: str) -> str | None:
+    """A note's text as far as it is on the list (without what is said after the end of a seizure), or None."""
+    if (match := _SEIZURE_EDGE.fullmatch(text)) is not None:
+        return text[: match.end("start") if match["start"] else match.end("stop")]
+    told = text.partition("@@")[0]
+    listed = _NO_LABEL.fullmatch(told) is not None and "@@" not in text
+    return text if listed or _name(Annotation(onset_s=0.0, duration_s=0.0, text=text)) is not None else None
+
+
 def _name(note: Annotation) -> tuple[LabelKind, str, str] | None:
     """Kind, name and channel of a note."""
     text, _, signal = note.text.partition("@@")

@@ -149,3 +149,25 @@ def data_plan(
 
     config = resolve_config(read_preset(preset or "tiny"), list(sets or []))
     plan(corpus, path, settings=config.data, nodes=nodes, cores=cores, gpus=gpus, rates=rates, detector=detector)
+
+
+@data_app.command("deidentify")
+def data_deidentify(
+    source: Annotated[str, typer.Argument(help="EDF file, or a folder of them.")],
+    target: Annotated[str, typer.Argument(help="Folder for the clean copies, which are named by pseudonyms.")],
+) -> None:
+    """Write clean copies of EDF files: the signal to the bit, of the words only what is on a list. Needs CG_SUBJECT_SALT."""
+    from cg_data.corpora.folder import list_recordings
+    from cg_data.deidentify import deidentify_all
+    from cg_data.settings import DataSettings
+
+    display = Display()
+    uris = [uri for uri in list_recordings(source) if uri.lower().endswith(".edf")]
+    with display.step("Cleaning") as progress:
+        cleaned, failed = deidentify_all(uris, target, DataSettings().subject_salt, progress)
+    notes = f"{sum(c.notes_kept for c in cleaned):,} notes kept, {sum(c.notes_dropped for c in cleaned):,} left out"
+    display.say(f"{len(cleaned):,} clean copies in {target}: {notes}, {sum(c.labels_replaced for c in cleaned):,} labels replaced.")
+    for uri, error in failed:
+        display.say(f"not cleaned: {uri}: {error}")
+    if failed:
+        raise typer.Exit(1)

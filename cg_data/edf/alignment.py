@@ -113,19 +113,28 @@ class AlignmentReader:
 
     def _seams(self, records: npt.NDArray[np.int16]) -> npt.NDArray[np.int64]:
         """Broken seams of each record: the step across two signals is less than half of both signals' steps to their next record, and
-        those are larger than any of three steps in the middle of the record (mains hum makes large steps everywhere)."""
+        those are larger than any of three steps within the record (mains hum makes large steps everywhere)."""
         starts = np.array([start for start, _ in self._spans])
         stops = np.array([stop for _, stop in self._spans])
         first, last = records[:, starts].astype(np.int32), records[:, stops - 1].astype(np.int32)
-        middle = np.minimum((starts + stops) // 2, stops - 1)
-        inner = np.abs(np.diff(records[:-1, middle[:, None] + np.minimum(np.arange(4), (stops - 1 - middle)[:, None])].astype(np.int32)))
+        # At two places, for after a shift by half a signal the seam lies in the middle of one.
+        step = np.minimum(_largest_step(records[:-1], starts, stops, 1 / 2), _largest_step(records[:-1], starts, stops, 1 / 4))
         left, right = self._pairs, self._pairs + 1
         across = np.abs(first[:-1, right] - last[:-1, left])
         onward = np.abs(first[1:] - last[:-1])
         jump = np.minimum(onward[:, left], onward[:, right])
-        step = inner.max(axis=2)
         broken = (2 * across < jump) & (jump > np.maximum(step[:, left], step[:, right]))
         return np.asarray(broken.sum(axis=1), dtype=np.int64)
+
+
+def _largest_step(
+    records: npt.NDArray[np.int16], starts: npt.NDArray[np.int64], stops: npt.NDArray[np.int64], where: float
+) -> npt.NDArray[np.int32]:
+    """Largest of three steps of each signal at a share `where` of the record, `(records, signals)`."""
+    place = np.minimum(starts + ((stops - starts) * where).astype(np.int64), stops - 1)
+    samples = records[:, place[:, None] + np.minimum(np.arange(4), (stops - 1 - place)[:, None])].astype(np.int32)
+    largest: npt.NDArray[np.int32] = np.abs(np.diff(samples)).max(axis=2)
+    return largest
 
 
 def _flatness(signals: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:

@@ -96,6 +96,16 @@ class EdfFile:
         return scan(self._source, head, self.header)[1]
 
     @property
+    def runs(self) -> tuple[tuple[int, int, float], ...]:
+        """Contiguous stretches as (first record, records, start in seconds from the start of the first record)."""
+        return self._index.runs
+
+    @property
+    def origin_s(self) -> float:
+        """The start of the first record as written, in seconds from the start time of the header."""
+        return self._index.origin_s
+
+    @property
     def runs_s(self) -> tuple[tuple[float, float], ...]:
         return tuple((start_s, start_s + count * self.header.record_s) for _, count, start_s in self._index.runs)
 

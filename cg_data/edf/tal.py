@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from cg_data.errors import EdfError
 
@@ -182,6 +182,31 @@ def read_notes(part: bytes) -> tuple[list[Annotation], set[str]]:
     if part[at:].strip(b"\x00"):
         flags.add("annotations.unreadable")
     return notes, flags
+
+
+def rewrite_notes(part: bytes, keep: Callable[[str], str | None], start_s: float | None) -> tuple[bytes, int, int]:
+    """One annotation signal of one record with other texts: its bytes, and how many notes were kept and dropped.
+
+    Args:
+        part: the bytes of the signal in the record.
+        keep: the new text of a note, no longer than the old one, or None to drop it.
+        start_s: start of the record, written where the record's own cannot be read; None for a signal that does not keep time.
+    """
+    kept = dropped = 0
+    lists: list[bytes] = []
+    if start_s is not None:
+        match = _KEPT_TIME.match(part)
+        lists.append((match[1] if match is not None else f"{start_s:+.12g}".encode()) + b"\x14\x14\x00")
+    at = 0
+    while (match := _TAL.match(part, at)) is not None:
+        at = match.end()
+        texts = [_text(raw)[0] for raw in match[3].split(b"\x14") if raw]
+        new = [text.encode() for text in map(keep, texts) if text is not None]
+        kept, dropped = kept + len(new), dropped + len(texts) - len(new)
+        if new:
+            duration = b"\x15" + match[2] if match[2] else b""
+            lists.append(match[1] + duration + b"\x14" + b"\x14".join(new) + b"\x14\x00")
+    return b"".join(lists).ljust(len(part), b"\x00"), kept, dropped
 
 
 def _text(raw: bytes) -> tuple[str, bool]:
