@@ -57,11 +57,10 @@ def _draw(rows_uv: torch.Tensor, drawn: torch.Tensor, page: PageSettings, pages:
     centres = torch.from_numpy(centres_px(page)).to(rows_uv.device)
     curves = torch.where(there, centres + rows_uv.double() * pixels_per_microvolt(page), 0.0)
     top, bottom = _intervals(curves, page)
-    top, bottom = top - 0.5 * page.pen_pixels, bottom + 0.5 * page.pen_pixels
-    inked = there & (bottom > 0) & (top < height)
     differences = torch.zeros((len(pages), (height + 2) * width), dtype=torch.int32, device=pages.device)
-    for y, sign in ((top, 1), (bottom, -1)):
-        _add_ends(y.clamp(0, height), inked, sign, page, differences)
+    # What lies beyond the rows as a whole begins and ends at the same height: it adds nothing.
+    for y, sign in ((top - 0.5 * page.pen_pixels, 1), (bottom + 0.5 * page.pen_pixels, -1)):
+        _add_ends(y.clamp(0, height), there, sign, page, differences)
     coverage = differences.view(len(pages), height + 2, width)[:, :height].cumsum(1, dtype=torch.int32)
     full = STEPS * page.subcolumns
     scale = np.float32(255.0 / full).item()
@@ -96,11 +95,11 @@ def _pen(page: PageSettings, device: torch.device) -> _Pen:
     )
 
 
-def _add_ends(y: torch.Tensor, inked: torch.Tensor, sign: int, page: PageSettings, differences: torch.Tensor) -> None:
-    """Coverage begins (`sign` 1) or ends (-1) at heights `y` `(n, rows, columns)` of the sub-columns."""
+def _add_ends(y: torch.Tensor, there: torch.Tensor, sign: int, page: PageSettings, differences: torch.Tensor) -> None:
+    """Coverage begins (`sign` 1) or ends (-1) at heights `y` `(n, rows, columns)`, in the rows that are `there`, `(n, rows, 1)`."""
     width = SEGMENT_S * page.pixels_per_second
     position = (y * STEPS + 0.5).int()
     row, below = position // STEPS, position % STEPS
     at = row.long() * width + (torch.arange(width * page.subcolumns, device=y.device) // page.subcolumns)
     for pixel, share in ((at, STEPS - below), (at + width, below)):
-        differences.scatter_add_(1, pixel.flatten(1), (sign * share * inked).flatten(1))
+        differences.scatter_add_(1, pixel.flatten(1), (sign * share * there).flatten(1))
