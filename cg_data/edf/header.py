@@ -25,6 +25,7 @@ _GROUPED = re.compile(r"[+-]?[1-9][0-9]{0,2}(,[0-9]{3})+")
 _INT16_LIMITS = (-32768, 32768)
 """32768, which no sample can reach, is what some systems write for the digital maximum."""
 _UV_PER_UNIT = {"uv": 1.0, "µv": 1.0, "μv": 1.0, "microv": 1.0, "mv": 1e3, "v": 1e6, "nv": 1e-3}
+_OTHER_UNITS = frozenset({"", "%", "bpm", "BPM", "Hz", "mmHg", "degC", "C", "L/min", "cmH2O", "Ohm", "kOhm", "mA", "dB"})
 _OTHER_FORMATS: tuple[tuple[bytes, str, str], ...] = (
     (b"\xffBIOSEMI", "bdf", "a BioSemi BDF file (24-bit)"),
     (b"\x1f\x8b", "gzip", "a gzip archive"),
@@ -144,7 +145,7 @@ def calibration_uv(signal: SignalHeader, name: str) -> tuple[float, float]:
     """
     unit = signal.unit.lower().replace(" ", "")
     if unit not in _UV_PER_UNIT:
-        raise EdfError("signal.unit", f"{name}: signal '{signal.label}' is in '{signal.unit}'; uV, mV, V or nV is needed.")
+        raise EdfError("signal.unit", f"{name}: signal '{signal.label}' {_unit_shown(signal.unit)}; uV, mV, V or nV is needed.")
     low, high = signal.digital_min, signal.digital_max
     if not _INT16_LIMITS[0] <= low < high <= _INT16_LIMITS[1]:
         raise EdfError(
@@ -172,10 +173,19 @@ def _refuse_other_formats(head: bytes, name: str) -> None:
         raise EdfError("file.header_cut", f"{name}: the file ends inside its header ({len(head)} of 256 bytes).")
 
 
+def _shown(text: str) -> str:
+    """What a field reads, where that can only be a number: other text may be a name that slipped there."""
+    return f"reads '{text}'" if re.fullmatch(r"[0-9+\-.,eE ]*", text) else "holds text"
+
+
+def _unit_shown(unit: str) -> str:
+    return f"is in '{unit}'" if unit in _OTHER_UNITS else "has another unit"
+
+
 def _integer(field: bytes, key: str, name: str) -> int:
     text = _text(field)
     if not re.fullmatch(r"[+-]?[0-9]+", text):
-        raise EdfError(f"header.{key}", f"{name}: the header field {key} reads '{text}', which is not a whole number.")
+        raise EdfError(f"header.{key}", f"{name}: the header field {key} {_shown(text)}, which is not a whole number.")
     return int(text)
 
 
@@ -239,7 +249,10 @@ def _flags(head: bytes, n_signals: int) -> tuple[str, ...]:
 def _check_sizes(header: EdfHeader, record_duration: str, name: str) -> None:
     longest = 0 <= header.record_s <= _MAX_RECORD_S
     if not longest or (header.record_s == 0 and header.has_signal):
-        raise EdfError("header.record_duration", f"{name}: a data record lasts '{record_duration}' s; it must be above 0 and at most 3600.")
+        raise EdfError(
+            "header.record_duration",
+            f"{name}: the duration of a data record {_shown(record_duration)}; it must be above 0 and at most 3600 s.",
+        )
     if header.has_signal and header.fastest_hz > _MAX_SFREQ_HZ:
         raise EdfError(
             "header.record_duration", f"{name}: a sampling rate of {header.fastest_hz:g} Hz follows from the header, which cannot be EEG."
