@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import itertools
 import json
 import multiprocessing
 import os
@@ -19,6 +20,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,23 +28,28 @@ os.environ.update(dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL
 
 import numpy as np
 import numpy.typing as npt
+import psutil
 
 from cg_data.corpora.source import Source
+from cg_data.edf.index import EdfIndex
 from cg_data.edf.reader import EdfFile
 from cg_data.page import page_shape
 from cg_data.page_torch import draw_pages
 from cg_data.recording import describe
 from cg_data.records import Recording, Segment
-from cg_data.segments import segments_of
+from cg_data.segments import count_segments, segments_of
 from cg_data.settings import DataSettings, PageSettings
 from cg_data.signal import BLOCK_S, clean_blocks
 from cg_data.vocabulary import CHANNELS, SEGMENT_S
+from cluster.config import ClusterSettings
+from cluster.session import ray_session
 
 PROCESSES = 2
 SFREQ_OUT_HZ = 200
 PAGE_SAMPLES = SEGMENT_S * SFREQ_OUT_HZ
 SFREQ_HZ = 256
 PAGES_AT_ONCE = 16
+WINDOWS_PER_TASK = 60
 PAGES_AT_ONCE_CUDA = 256
 SETTINGS = DataSettings()
 WARM_UP_MINUTES = 1
@@ -99,22 +106,26 @@ def _drawn(segments: list[Segment], page: PageSettings, device: str) -> Any:
 
 
 def users_road(path: Path, page: PageSettings, device: str = "cpu") -> int:
-    """The same pages as a user would make them, a figure for each."""
+    """The same pages as a user would make them: a figure for each, with the names of the channels and the seconds at its axes."""
     plt, eeg_uv = _with_mne(path)
     made = 0
     for page_uv in eeg_uv:
-        figure = plt.figure(figsize=_inches(page), dpi=100)
-        _traces(figure, page_uv, page)
+        figure, axes = plt.subplots(figsize=_inches(page), dpi=100)
+        axes.set_yticks(range(len(CHANNELS)), CHANNELS)
+        axes.set_xlabel("s")
+        _traces(axes, page_uv, page)
         made += _pixels(figure).shape == page_shape(page)
         plt.close(figure)
     return made
 
 
 def careful_users_road(path: Path, page: PageSettings, device: str = "cpu") -> int:
-    """As `users_road`, with one figure whose traces are exchanged."""
+    """The same without axes, and with one figure whose traces are exchanged."""
     plt, eeg_uv = _with_mne(path)
     figure = plt.figure(figsize=_inches(page), dpi=100)
-    traces = _traces(figure, eeg_uv[0], page)
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.axis("off")
+    traces = _traces(axes, eeg_uv[0], page)
     made = 0
     for page_uv in eeg_uv:
         for row, (trace, row_uv) in enumerate(zip(traces, page_uv, strict=True)):
@@ -147,10 +158,8 @@ def _inches(page: PageSettings) -> tuple[float, float]:
     return width / 100, height / 100
 
 
-def _traces(figure: Any, page_uv: npt.NDArray[np.float64], page: PageSettings) -> list[Any]:
-    axes = figure.add_axes((0, 0, 1, 1))
+def _traces(axes: Any, page_uv: npt.NDArray[np.float64], page: PageSettings) -> list[Any]:
     axes.set(xlim=(0, SEGMENT_S), ylim=(len(CHANNELS) - 0.5, -0.5))
-    axes.axis("off")
     seconds = np.arange(PAGE_SAMPLES) / SFREQ_OUT_HZ
     rows = enumerate(page_uv / page.microvolts_per_row)
     return [axes.plot(seconds, number + row, color="black", linewidth=0.72)[0] for number, row in rows]
@@ -211,6 +220,59 @@ def speed_of(road: Road, folder: Path, page: PageSettings, device: str, processe
     return Speed(pages_per_s=made / taken_s, cpu_ms=1000 * sum(cpu_s for _, cpu_s in done) / made)
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Part:
+    """Windows `start` to `stop` of a recording, for one Ray task."""
+
+    path: str
+    index: bytes
+    recording: Recording
+    start: int
+    stop: int
+
+
+def drawn_part(part: Part, page: PageSettings) -> int:
+    segments = segments_of(
+        EdfFile.open(part.path, EdfIndex.from_bytes(part.index, "")), part.recording, settings=SETTINGS, start=part.start, stop=part.stop
+    )
+    return sum(len(_drawn(list(batch), page, "cpu")) for batch in _batches(segments))
+
+
+def _batches(segments: Iterator[Segment]) -> Iterator[tuple[Segment, ...]]:
+    while batch := tuple(itertools.islice(segments, PAGES_AT_ONCE)):
+        yield batch
+
+
+def parts_of(path: Path) -> list[Part]:
+    file = EdfFile.open(str(path))
+    recording = describe(file, source=Source(uri=str(path)), corpus="benchmark", settings=SETTINGS)
+    windows = range(0, count_segments(recording), WINDOWS_PER_TASK)
+    return [Part(path=str(path), index=file.index, recording=recording, start=at, stop=at + WINDOWS_PER_TASK) for at in windows]
+
+
+def ray_speed(folder: Path, page: PageSettings) -> Speed:
+    """Our road in tasks of the data engine, on a Ray of two cores whose workers have drawn a page before."""
+    with ray_session(ClusterSettings(local_cpus=PROCESSES, object_store_mib=256), verbose=False):
+        from pydantic import TypeAdapter
+
+        from cg_data.engine import Usage, run_tasks
+
+        def made(parts: list[Part]) -> int:
+            return sum(run_tasks(parts, partial(drawn_part, page=page), TypeAdapter(int), SETTINGS.engine, Usage()))
+
+        made(parts_of(folder / "warm_up.edf") * 4 * PROCESSES)
+        begun, before = time.perf_counter(), cpu_seconds()
+        pages = made([part for i in range(PROCESSES) for part in parts_of(folder / f"{i}.edf")])
+        taken_s = time.perf_counter() - begun
+        return Speed(pages_per_s=pages / taken_s, cpu_ms=1000 * (cpu_seconds() - before) / pages)
+
+
+def cpu_seconds() -> float:
+    """Of this process and all that it started, Ray's own included."""
+    own = psutil.Process()
+    return sum(sum(p.cpu_times()[:4]) for p in [own, *own.children(recursive=True)])
+
+
 def parts_ms(path: Path, page: PageSettings, device: str = "cpu") -> dict[str, float]:
     """What each of our parts costs alone in this process, in milliseconds a page: of CPU time, or by the clock where CUDA works."""
     clock = time.process_time if device == "cpu" else time.perf_counter
@@ -261,14 +323,15 @@ def main() -> None:
             write_recording(folder / f"{i}.edf", given.minutes, i)
         write_recording(folder / "warm_up.edf", WARM_UP_MINUTES, PROCESSES)
         ours = speed_of(our_road, folder, page, given.device, processes)
+        on_ray = None if given.device != "cpu" else ray_speed(folder, page)
         users = speed_of(users_road, folder, page, "cpu", PROCESSES)
         careful = speed_of(careful_users_road, folder, page, "cpu", PROCESSES)
         parts_ms(folder / "warm_up.edf", page, given.device)
         parts = parts_ms(folder / "0.edf", page, given.device)
-    report(ours, {"MNE, a matplotlib figure a page": users, "MNE, one matplotlib figure": careful}, parts, vars(given))
+    report(ours, on_ray, {"MNE, a matplotlib figure a page": users, "MNE, one matplotlib figure": careful}, parts, vars(given))
 
 
-def report(ours: Speed, others: dict[str, Speed], parts: dict[str, float], given: dict[str, Any]) -> None:
+def report(ours: Speed, on_ray: Speed | None, others: dict[str, Speed], parts: dict[str, float], given: dict[str, Any]) -> None:
     say = sys.stdout.write
     say(f"{'road':32s} pages/s  ratio   CPU ms a page  ratio\n")
     say(f"{'ours':32s} {ours.pages_per_s:7.1f} {'':6s}   {ours.cpu_ms:13.2f}\n")
@@ -277,9 +340,15 @@ def report(ours: Speed, others: dict[str, Speed], parts: dict[str, float], given
         say(f"{name:32s} {other.pages_per_s:7.1f} {ours.pages_per_s / other.pages_per_s:6.1f}   {other.cpu_ms:13.2f} {by_cpu:6.1f}\n")
     say("\nour parts bare, ms a page: " + ", ".join(f"{part} {ms:.2f}" for part, ms in parts.items()))
     alone_ms = sum(parts.values())
-    say(f"; sum {alone_ms:.2f}, of which our road takes {ours.cpu_ms / alone_ms:.2f} times\n\n")
+    say(f"; sum {alone_ms:.2f}; our road keeps {alone_ms / ours.cpu_ms:.0%} of the speed of its bare parts\n")
+    if on_ray is not None:
+        share, by_cpu = on_ray.pages_per_s * alone_ms / 1000 / PROCESSES, alone_ms / on_ray.cpu_ms
+        say(f"on Ray Data: {on_ray.pages_per_s:.1f} pages/s, {on_ray.cpu_ms:.2f} CPU ms a page with all of Ray's own; ")
+        say(f"{share:.0%} of the speed of the bare parts on {PROCESSES} cores by the clock, {by_cpu:.0%} by CPU\n")
+    say("\n")
     figures = {
         "ours": dataclasses.asdict(ours),
+        "on_ray": None if on_ray is None else dataclasses.asdict(on_ray),
         "others": {name: dataclasses.asdict(o) for name, o in others.items()},
         "parts_ms": parts,
     }

@@ -91,7 +91,7 @@ def build_segments(
     Raises:
         ConfigError: recordings that lie in shards already are no longer among `sources`.
     """
-    usage = _Usage()
+    usage = Usage()
     files = register.listed(sources, settings.subject_salt)
     known = _look(files, corpus, register_uri, settings, usage, progress)
     good, refused = register.good_and_refused(files, known, corpus)
@@ -126,21 +126,21 @@ def _refuse_lost(recording_ids: set[str], out_uri: str) -> None:
 
 
 def _look(
-    files: list[Listed], corpus: CorpusName, register_uri: str, settings: DataSettings, usage: _Usage, progress: Progress
+    files: list[Listed], corpus: CorpusName, register_uri: str, settings: DataSettings, usage: Usage, progress: Progress
 ) -> dict[str, Entry]:
     """The register's rows of all `files`, after those that it lacks were looked at."""
     storage.clear_unfinished(register_uri)
     new = register.unknown(files, register.entries(register_uri))
     work_ = partial(register.look_all, corpus=corpus, settings=settings, register_uri=register_uri)
     done = 0
-    for count in _run(list(register.batches(new)), work_, _COUNT, settings.engine, usage):
+    for count in run_tasks(list(register.batches(new)), work_, _COUNT, settings.engine, usage):
         done += count
         progress(done, len(new), "files looked at")
     return register.entries(register_uri)
 
 
 def _cut(
-    files: dict[str, Listed], known: dict[str, Entry], out_uri: str, settings: DataSettings, usage: _Usage, progress: Progress
+    files: dict[str, Listed], known: dict[str, Entry], out_uri: str, settings: DataSettings, usage: Usage, progress: Progress
 ) -> tuple[list[Shard], list[work.Refusal]]:
     """Shards of the recordings `files` (by id), and those of them that could not be read after all; they are left out of every shard."""
     places = {
@@ -154,7 +154,7 @@ def _cut(
         manifest.drop_strays(out_uri, [plan.name for plan in plans])
         shards, failed, done = [], [], 0
         orders = work.orders_of(plans, places, out_uri)
-        for result in _run(orders, partial(work.make_segments, settings=settings), _RESULT, settings.engine, usage):
+        for result in run_tasks(orders, partial(work.make_segments, settings=settings), _RESULT, settings.engine, usage):
             if isinstance(result, work.Refusal):
                 failed.append(result)
             else:
@@ -183,18 +183,18 @@ def annotate_segments(
 
     Without a detector (None) there are no events: background and artefacts alone are analysed.
     """
-    usage = _Usage()
+    usage = Usage()
     before, there, missing = _open(segments_uri, out_uri)
     total = len(there) + len(missing)
     places = [storage.join(out_uri, name) for name in there]
-    made = list(_run(places, work.recount_annotations, _ROW, settings, usage))
+    made = list(run_tasks(places, work.recount_annotations, _ROW, settings, usage))
     for shard in _annotated([storage.join(segments_uri, name) for name in missing], detector_uri, out_uri, settings, usage):
         made.append(shard)
         progress(len(made), total, "shards")
     return _commit(out_uri, before, made, usage)
 
 
-def _annotated(shards: list[str], detector_uri: str | None, out_uri: str, settings: EngineSettings, usage: _Usage) -> Iterator[Shard]:
+def _annotated(shards: list[str], detector_uri: str | None, out_uri: str, settings: EngineSettings, usage: Usage) -> Iterator[Shard]:
     if not shards:
         return
     dataset = _dataset(shards, _signals, settings).map_batches(
@@ -239,7 +239,7 @@ def build_samples(
     annotations holds. The teacher is asked from this process, so that its key stays here and one bound holds for all; the tasks read its
     answers from `teacher_uri`.
     """
-    usage, taught = _Usage(), None
+    usage, taught = Usage(), None
     before, there, missing = _open(annotations_uri, out_uri)
     todo, store = [*there, *missing], TeacherStore(uri=teacher_uri)
     if teacher.url:
@@ -256,7 +256,7 @@ def build_samples(
         share=_prevalence(annotations_uri),
     )
     made: list[Shard] = []
-    for shard in _run(todo, make, _ROW, engine, usage):
+    for shard in run_tasks(todo, make, _ROW, engine, usage):
         made.append(shard)
         progress(len(made), len(todo), f"{sum(s.rows for s in made)} samples")
     summary = _commit(out_uri, before, made, usage)
@@ -289,7 +289,7 @@ def build_general(
     manifest.drop_strays(out_uri, planned)
     make = partial(work.make_general, out_uri=out_uri, refused_uri=refused_uri, settings=settings)
     made: list[Shard] = []
-    for shard in _run(shards, make, _ROW, engine, _Usage()):
+    for shard in run_tasks(shards, make, _ROW, engine, Usage()):
         made.append(shard)
         progress(len(made), len(shards), f"{sum(s.rows for s in made)} samples")
     manifest.write_manifest(out_uri, made)
@@ -301,7 +301,7 @@ def verify(folders: Folders, engine: EngineSettings, progress: Progress = silent
     """Faults of the shards of a corpus, folder by folder and file by file; none where all is as the manifests say."""
     problems = verify_folders(folders)
     names = sorted(manifest.read_manifest(folders.segments))
-    for done, found in enumerate(_run(names, partial(verify_shard, folders=folders), _PROBLEMS, engine, _Usage()), 1):
+    for done, found in enumerate(run_tasks(names, partial(verify_shard, folders=folders), _PROBLEMS, engine, Usage()), 1):
         problems += found
         progress(done, len(names), f"{len(problems)} faults")
     return sorted(problems)
@@ -316,7 +316,7 @@ def _open(source_uri: str, out_uri: str) -> tuple[list[Shard], list[str], list[s
     return list(committed.values()), [name for name in rest if name in there], [name for name in rest if name not in there]
 
 
-def _commit(out_uri: str, before: list[Shard], made: list[Shard], usage: _Usage) -> ShardsSummary:
+def _commit(out_uri: str, before: list[Shard], made: list[Shard], usage: Usage) -> ShardsSummary:
     shards = [*before, *made]
     manifest.write_manifest(out_uri, shards)
     counts: Counter[str] = Counter()
@@ -331,7 +331,7 @@ def _commit(out_uri: str, before: list[Shard], made: list[Shard], usage: _Usage)
     )
 
 
-class _Usage:
+class Usage:
     """What the datasets of a step used: bytes that Ray moved from the object store to disk, and the largest memory of a worker."""
 
     def __init__(self) -> None:
@@ -367,8 +367,8 @@ def _dataset(items: Sequence[Any], work: Callable[[Any], pa.Table], engine: Engi
     return ray.data.read_datasource(_Items(items, work), override_num_blocks=len(items), num_cpus=engine.cpus_per_task)
 
 
-def _run(
-    items: Sequence[_Item], work: Callable[[_Item], _Made], result: TypeAdapter[_Made], engine: EngineSettings, usage: _Usage
+def run_tasks(
+    items: Sequence[_Item], work: Callable[[_Item], _Made], result: TypeAdapter[_Made], engine: EngineSettings, usage: Usage
 ) -> Iterator[_Made]:
     """Apply `work` to each item in a Ray Data task; results come as they are ready."""
     if not items:
@@ -376,7 +376,7 @@ def _run(
     yield from _results(_dataset(items, partial(_block_of, work), engine), result, usage)
 
 
-def _results(dataset: ray.data.Dataset, result: TypeAdapter[_Made], usage: _Usage) -> Iterator[_Made]:
+def _results(dataset: ray.data.Dataset, result: TypeAdapter[_Made], usage: Usage) -> Iterator[_Made]:
     """What the tasks or actors at the end of a dataset made."""
     for row in dataset.iter_rows():
         usage.see(int(row[_RSS]))
