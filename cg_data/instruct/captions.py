@@ -70,8 +70,11 @@ def _background_line(facts: Facts) -> Statement:
     posterior = rhythm_of(facts, Region.POSTERIOR)
     if posterior is not None:
         rhythm = dominant_rhythm(facts, Region.POSTERIOR)
-        name = "no dominant posterior rhythm" if rhythm is None else f"posterior {rhythm.text} at {posterior.dominant_hz:.0f} Hz"
-        parts.append(f"{name}, {posterior.amplitude_uv:.0f} µV")
+        pdr = facts.annotation.posterior
+        hz, uv = (posterior.dominant_hz, posterior.amplitude_uv) if pdr is None else (pdr.frequency_hz, pdr.amplitude_uv)
+        name = "no dominant posterior rhythm" if rhythm is None else f"posterior {rhythm.text} at {hz:.0f} Hz"
+        parts.append(f"{name}, {uv:.0f} µV")
+        evidence += rhythm.evidence if rhythm is not None else ()
     kinds = present_of(facts, Family.BACKGROUND)
     for kind in kinds:
         if kind != FindingKind.ALPHA_RHYTHM:

@@ -10,6 +10,7 @@ from cg_data.analyze.cleaning import EventGroup, group_events
 from cg_data.analyze.layout import in_page_order
 from cg_data.records import Annotation, RegionRhythm, Segment
 from cg_data.vocabulary import (
+    BAND_EDGES_HZ,
     CHANNELS,
     FAMILY_OF,
     FINDING_OF_WAVEFORM,
@@ -97,8 +98,20 @@ def rhythm_of(facts: Facts, region: Region) -> RegionRhythm | None:
     return next((r for r in facts.annotation.background if r.region == region), None)
 
 
+def band_of(frequency_hz: float) -> Band:
+    """The band that a frequency lies in; those beyond the outer edges count to the nearest."""
+    return next((band for band, (_, high) in BAND_EDGES_HZ.items() if frequency_hz < high), Band.BETA)
+
+
 def dominant_rhythm(facts: Facts, region: Region) -> Statement | None:
-    """The band of a region's rhythm where one stands out of the aperiodic spectrum; elsewhere the strongest band is chance, hence None."""
+    """The band of a region's rhythm where one stands out of the aperiodic spectrum; elsewhere the strongest band is chance, hence None.
+
+    Posteriorly that is the posterior dominant rhythm, where there is one.
+    """
+    posterior = facts.annotation.posterior
+    if region is Region.POSTERIOR and posterior is not None:
+        band = band_of(posterior.frequency_hz)
+        return Statement(text=str(band), evidence=(posterior.rhythm_id, *evidence_of(facts, [_RHYTHM_KINDS[band]])))
     rhythm = rhythm_of(facts, region)
     if rhythm is None:
         return None

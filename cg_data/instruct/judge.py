@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from enum import StrEnum
 
 from cg_data.instruct.claims import Aspect, Claim
-from cg_data.instruct.facts import GENERALISED_FRACTION, LATERAL_RATIO, Facts, channels_of, groups_of
+from cg_data.instruct.facts import GENERALISED_FRACTION, LATERAL_RATIO, Facts, band_of, channels_of, groups_of
 from cg_data.instruct.wording import MANY
 from cg_data.records import Dipole
 from cg_data.vocabulary import (
@@ -39,7 +39,7 @@ TIME_TOLERANCE_S = 0.5
 RANGE_TOLERANCE_S = 1.0
 """Both ends of a stretch are rounded, and where a run begins is a matter of taste."""
 FREQUENCY_TOLERANCE_HZ = 1.0
-"""Frequencies are spoken in whole hertz, and two readers differ by up to 1 Hz (the side difference that counts as abnormal, IFCN glossary)."""
+"""Frequencies are spoken in whole hertz, and readers differ by up to 1 Hz (the side difference that counts as abnormal, IFCN glossary)."""
 REPETITION_TOLERANCE_HZ = 0.5
 """Of spike-and-wave trains: 3 and 4 Hz are different diagnoses."""
 AMPLITUDE_TOLERANCE = 0.2
@@ -93,10 +93,17 @@ def place_of(facts: Facts, claim: Claim) -> frozenset[str]:
 
 
 def _band_place(facts: Facts, kinds: Iterable[FindingKind]) -> frozenset[str]:
-    """Recorded electrodes of the regions whose strongest band is that of one of `kinds`."""
+    """Recorded electrodes of the regions whose strongest band is that of one of `kinds`, and of a posterior rhythm in that band."""
     bands = {BAND_OF[kind] for kind in kinds if kind in BAND_OF}
     names = {name for r in facts.annotation.background if r.band in bands for name in REGION_CHANNELS[r.region]}
-    return frozenset(names) - set(facts.missing)
+    return (frozenset(names) | _rhythm_place(facts, kinds)) - set(facts.missing)
+
+
+def _rhythm_place(facts: Facts, kinds: Iterable[FindingKind]) -> frozenset[str]:
+    """Electrodes of the posterior dominant rhythm, where its frequency lies in the band of one of `kinds`."""
+    posterior = facts.annotation.posterior
+    bands = {BAND_OF[kind] for kind in kinds if kind in BAND_OF}
+    return frozenset(posterior.channels) if posterior is not None and band_of(posterior.frequency_hz) in bands else frozenset()
 
 
 def _finding(claim: Claim, facts: Facts) -> Ruling:
@@ -105,6 +112,8 @@ def _finding(claim: Claim, facts: Facts) -> Ruling:
         here = [kind for kind in sorted(shown) if _is_at(frozenset(channels_of(facts, [kind])), claim)]
         return _ruled(not here)
     if shown and (not claim.places or _is_at(frozenset(channels_of(facts, shown)), claim)):
+        return Ruling.SUPPORTED
+    if (rhythm := _rhythm_place(facts, claim.kinds)) and _is_at(rhythm, claim):
         return Ruling.SUPPORTED
     in_background = _band_place(facts, claim.kinds)
     if in_background and claim.places:
@@ -120,7 +129,8 @@ def _is_at(channels: frozenset[str], claim: Claim) -> bool:
 
 
 def is_widespread(channels: frozenset[str]) -> bool:
-    return len(channels) >= MANY
+    """Many electrodes, or some of every region."""
+    return len(channels) >= MANY or all(channels.intersection(names) for names in REGION_CHANNELS.values())
 
 
 def _posterior_rhythm(claim: Claim, facts: Facts) -> Ruling:
@@ -184,6 +194,10 @@ def side_of(channels: Iterable[str], n_recorded: int) -> Side:
 def _side(claim: Claim, facts: Facts) -> Ruling:
     if _is_untold(claim, facts):
         return Ruling.UNSUPPORTED
+    posterior = facts.annotation.posterior
+    if claim.of is Aspect.POSTERIOR_RHYTHM and posterior is not None and set(claim.names) <= {Side.LEFT, Side.RIGHT}:
+        sides = {Side.LEFT: posterior.left_hz, Side.RIGHT: posterior.right_hz}
+        return _ruled(all(sides[Side(name)] is not None for name in claim.names))
     fields = [place_of(facts, claim), *(frozenset(g.channels) for kind in claim.kinds for g in groups_of(facts, kind))]
     fields += [frozenset(f.channels) for f in facts.annotation.findings if f.kind in claim.kinds]
     return _ruled(all(any(_has_side(field, name, facts) for field in fields) for name in claim.names))
@@ -196,7 +210,9 @@ def _has_side(field: frozenset[str], name: str, facts: Facts) -> bool:
 
 
 def _extent(claim: Claim, facts: Facts) -> Ruling:
-    return _ruled(None if _is_untold(claim, facts) else is_widespread(place_of(facts, claim)))
+    """Held against the findings where there are some: that a band is also the strongest elsewhere does not spread them."""
+    found = frozenset(channels_of(facts, claim.kinds)) or place_of(facts, claim)
+    return _ruled(None if _is_untold(claim, facts) else is_widespread(found))
 
 
 def _dipoles(claim: Claim, facts: Facts) -> list[Dipole]:
@@ -294,8 +310,8 @@ def _rhythms_hz(claim: Claim, facts: Facts) -> list[float]:
         return [r.dominant_hz for r in rhythms]
     known = [r.dominant_hz for r in rhythms if r.band in bands]
     posterior = facts.annotation.posterior
-    if claim.of is Aspect.POSTERIOR_RHYTHM or FindingKind.ALPHA_RHYTHM in claim.kinds:
-        known += [posterior.frequency_hz] if posterior is not None else []
+    if posterior is not None and (claim.of is Aspect.POSTERIOR_RHYTHM or _rhythm_place(facts, claim.kinds)):
+        known += [hz for hz in (posterior.frequency_hz, posterior.left_hz, posterior.right_hz) if hz is not None]
     if claim.of is Aspect.POSTERIOR_RHYTHM and FindingKind.ALPHA_RHYTHM in facts.kinds:
         known += [r.dominant_hz for r in rhythms if r.region is Region.POSTERIOR]
     return known
@@ -326,7 +342,8 @@ def _amplitudes_uv(claim: Claim, facts: Facts) -> list[float]:
         return [r.amplitude_uv for r in rhythms if place.intersection(REGION_CHANNELS[r.region])]
     if claim.of is Aspect.POSTERIOR_RHYTHM:
         posterior = facts.annotation.posterior
-        return [r.amplitude_uv for r in rhythms if r.region is Region.POSTERIOR] + ([posterior.amplitude_uv] if posterior else [])
+        sides = (posterior.amplitude_uv, posterior.left_uv, posterior.right_uv) if posterior else ()
+        return [r.amplitude_uv for r in rhythms if r.region is Region.POSTERIOR] + [uv for uv in sides if uv is not None]
     known = [d.amplitude_uv for d in _dipoles(claim, facts)]
     bands = {BAND_OF[kind] for kind in kinds if kind in BAND_OF}
     known += [r.amplitude_uv for r in rhythms if r.band in bands]

@@ -26,6 +26,7 @@ _PREPOSITION = re.compile(
     r"(?: (?:the|an?|about|approximately|around|roughly|some|channels?|electrodes?|leads?|its|their|up|to))*\s*[(~]?$"
 )
 _LEADING = re.compile(r"(?:,|;|\band|^)\s*(?:\w+\s*)?$")
+_HAS = re.compile(r"\s*(?:shows?|has|have|displays?|carr(?:y|ies)) (?:an? |the |some )?")
 _VERB_END = re.compile(
     r"\b(?:is|are|was|were|seen|present|noted|observed|identified|recorded|evident|visible|detected)\b[^,]*?(?:,| and\b)"
 )
@@ -89,7 +90,7 @@ def parse(sentence: str, about: Subject | None = None) -> Parsed:
     for index, group in enumerate(groups):
         following = groups[index + 1].start if index + 1 < len(groups) else len(text)
         group.negated, group.hedged = _polarity(masked, group, following, tokens)
-    orphans = _attach(text, tokens, [g for g in groups if _is_described(g)])
+    orphans = _attach(text, tokens, [g for g in groups if _is_described(g)], about)
     claims = [*missing, *(claim for group in groups for claim in _claims(text, group))]
     if orphans:
         owner = _Group(heads=[], attributes=orphans)
@@ -192,8 +193,9 @@ def _chains(text: str, tokens: Sequence[Token]) -> list[list[Token]]:
     return chains
 
 
-def _attach(text: str, tokens: Sequence[Token], groups: list[_Group]) -> list[list[Token]]:
-    """Give each chain of attributes to its group; returns those without one."""
+def _attach(text: str, tokens: Sequence[Token], groups: list[_Group], about: Subject | None) -> list[list[Token]]:
+    """Give each chain of attributes to its group; returns those without one. A bare "widespread" needs something that it can be about."""
+    idle = {Aspect.COUNT, TIMES} | ({Aspect.EXTENT} if about is None else set())
     chains = _chains(text, tokens)
     attributes = [t for t in tokens if t.label not in _HEADS]
     orphans = []
@@ -203,7 +205,7 @@ def _attach(text: str, tokens: Sequence[Token], groups: list[_Group]) -> list[li
         owner = _owner(text, _mask(text, attributes), chain, groups)
         if owner is not None:
             owner.attributes.append(chain)
-        elif chain[0].label not in (Aspect.COUNT, TIMES, Aspect.EXTENT):
+        elif chain[0].label not in idle:
             orphans.append(chain)
     return orphans
 
@@ -212,7 +214,10 @@ def _owner(text: str, masked: str, chain: list[Token], groups: list[_Group]) -> 
     start, end = chain[0].start, chain[-1].end
     following = next((g for g in groups if g.start >= end), None)
     previous = next((g for g in reversed(groups) if g.end <= start and ";" not in text[g.end : start]), None)
-    clean = following is not None and not _BETWEEN.search(masked[end : following.start])
+    between = masked[end : following.start] if following is not None else None
+    clean = between is not None and not _BETWEEN.search(between)
+    if between is not None and chain[0].label == Aspect.CHANNEL and _HAS.fullmatch(between) and not _PREPOSITION.search(text[:start]):
+        return following
     if chain[0].label == Aspect.COUNT:
         return following if clean else previous if chain[0].name == "many" else None
     if chain[0].label in (Aspect.TIME, Aspect.DURATION, TIMES) or _PREPOSITION.search(text[:start]):
@@ -224,9 +229,10 @@ def _owner(text: str, masked: str, chain: list[Token], groups: list[_Group]) -> 
 def _claims(text: str, group: _Group) -> list[Claim]:
     claims: list[Claim] = []
     place = _place_claims(group) if group.negated else []
+    measured = [c for c in _place_claims(group) if any(a[0].label == Aspect.FREQUENCY for a in group.attributes)]
     for head in group.heads:
         names = tuple(f"{c.aspect}:{'+'.join(c.names)}" for c in place)
-        places = tuple(channels for c in place for channels in c.places)
+        places = tuple(channels for c in place or measured for channels in c.places)
         if head.label == Aspect.FINDING:
             claims.append(
                 Claim(aspect=Aspect.FINDING, kinds=head.kinds, names=names, places=places, negated=group.negated, hedged=group.hedged)

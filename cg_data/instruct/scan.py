@@ -125,7 +125,7 @@ def _attributes() -> Iterator[tuple[str, Maker]]:
 
 def _measures() -> Iterator[tuple[str, Maker]]:
     at = rf"(?:at|near|around|by|t=|and at)\s*{_ABOUT}"
-    yield rf"{at}{_LIST}{_S}(?: (?:and|,) {_LIST}{_S})*", _measured(Aspect.TIME)
+    yield rf"{at}{_LIST}{_S}(?:(?:,? and|,) (?:at )?{_LIST}{_S})*", _measured(Aspect.TIME)
     yield rf"at (?:the )?{N} seconds?(?: mark)?|(?:at )?second {N}", _measured(Aspect.TIME)
     yield rf"(?:from|between)\s*{_ABOUT}{N}{_S}?\s*(?:and|to|until|-)\s*{N}{_S}|{_RANGE}{_S}", _measured(Aspect.TIME, is_range=True)
     yield rf"(?:in |during |within |over )?(?:the )?(?:first|initial) (?P<n>{N}){_S}", _edge(first=True)

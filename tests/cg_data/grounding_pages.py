@@ -81,7 +81,7 @@ def page_facts(
         events=events,
         removed=(),
         background=tuple(
-            RegionRhythm(region=region, band=band, dominant_hz=hz, amplitude_uv=uv)
+            RegionRhythm(region=region, band=band, dominant_hz=hz, amplitude_uv=uv, alpha_uv=uv / 3)
             for region, (band, hz, uv) in zip(Region, rhythms, strict=False)
         ),
         posterior=posterior,
