@@ -32,16 +32,16 @@ PRESENCE_KINDS: tuple[FindingKind, ...] = (
 """Kinds of which only details ask whether they are there: the yes/no topics of `cg_data.instruct.questions` have no word for them."""
 
 OPEN: Mapping[str, tuple[str, ...]] = {
-    "maximum": ("Where are the {about} maximal?", "At which electrode are the {about} highest?", "Where is the maximum of the {about}?"),
+    "maximum": ("Where {be} the {about} maximal?", "At which electrode {be} the {about} highest?", "Where is the maximum of the {about}?"),
     "phase_reversal": (
-        "At which electrode do the {about} reverse phase?",
+        "At which electrode {do} the {about} reverse phase?",
         "Where is the phase reversal of the {about}?",
         "Which electrode shows phase reversal of the {about}?",
     ),
-    "polarity": ("What is the polarity of the {about}?", "Which polarity do the {about} have?", "Which sign do the {about} have?"),
-    "side": ("On which side are the {about}?", "Which hemisphere shows the {about}?", "Which side do the {about} come from?"),
-    "region": ("Over which region is the {about} seen?", "Which region shows the {about}?", "Where on the head is the {about} seen?"),
-    "time": ("At what time are the {about} seen?", "When do the {about} occur?", "Where on the time axis are the {about}?"),
+    "polarity": ("What is the polarity of the {about}?", "Which polarity {do} the {about} have?", "Which sign {do} the {about} have?"),
+    "side": ("On which side {be} the {about}?", "Which hemisphere shows the {about}?", "Which side {do} the {about} come from?"),
+    "region": ("Over which region {be} the {about} seen?", "Which region shows the {about}?", "Where on the head {be} the {about} seen?"),
+    "time": ("At what time {be} the {about} seen?", "When {do} the {about} occur?", "Where on the time axis {be} the {about}?"),
     "count": ("How many {about} are seen?", "What is the number of {about}?", "How often do {about} occur on this page?"),
     "rhythm_frequency": (
         "What is the frequency of the {about}?",
@@ -49,26 +49,26 @@ OPEN: Mapping[str, tuple[str, ...]] = {
         "How many hertz does the {about} have?",
     ),
     "rhythm_amplitude": ("What is the amplitude of the {about}?", "How high is the {about}?", "How many microvolts has the {about}?"),
-    "reactivity": ("How does the {about} react to eye opening?", "Is the {about} reactive or unreactive?"),
+    "reactivity": ("How does the {about} react to eye opening?", "{Be} the {about} reactive or unreactive?"),
     "missing": ("Which electrode is missing?", "Which electrode was not recorded?", "Which electrode does the page lack?"),
     "lookalike": ("What is seen {about}?", "What is the activity {about}?", "Which finding is seen {about}?"),
 }
 """Open and multiple-choice questions of each topic."""
 BINARY: Mapping[str, tuple[str, ...]] = {
-    "maximum": ("Do the {about} have their {value}?", "Do the {about} show a {value}?", "Are the {about} seen with their {value}?"),
-    "phase_reversal": ("Do the {about} show {value}?", "Are the {about} seen with {value}?", "Is there {value} in the {about}?"),
-    "polarity": ("Are the {about} {value}?", "Are these {about} {value}?", "At the scalp, are the {about} {value}?"),
-    "side": ("Are the {about} on the {value}?", "Are the {about} seen on the {value} side?", "Do the {about} lie on the {value} side?"),
-    "region": ("Is the {about} {value}?", "Is the {about} seen over the {value} region?", "Does the {value} region show {about}?"),
-    "time": ("Are {about} seen {value}?", "Do the {about} occur {value}?", "Are there {about} {value}?"),
-    "count": ("Are {value} seen?", "Does this page show {value}?", "Can {value} be counted?"),
-    "rhythm_frequency": ("Is the {about} about {value}?", "Does the {about} run at {value}?", "Is there a {about} of {value}?"),
+    "maximum": ("{Do} the {about} have their {value}?", "{Do} the {about} show a {value}?", "{Be} the {about} seen with their {value}?"),
+    "phase_reversal": ("{Do} the {about} show {value}?", "{Be} the {about} seen with {value}?", "Is there {value} in the {about}?"),
+    "polarity": ("{Be} the {about} {value}?", "Are these {about} {value}?", "At the scalp, are the {about} {value}?"),
+    "side": ("{Be} the {about} on the {value}?", "{Be} the {about} seen on the {value} side?", "{Do} the {about} lie on the {value} side?"),
+    "region": ("{Be} the {about} {value}?", "{Be} the {about} seen over the {value} region?", "Does the {value} region show {about}?"),
+    "time": ("{Be} {about} seen {value}?", "{Do} the {about} occur {value}?", "{Be} there {about} {value}?"),
+    "count": ("Does this page show {value}?", "Is their number {value}?", "Can {value} be counted?"),
+    "rhythm_frequency": ("{Be} the {about} about {value}?", "{Do} the {about} run at {value}?", "Is there a {about} of {value}?"),
     "rhythm_amplitude": (
-        "Is the {about} about {value} high?",
-        "Does the {about} reach about {value}?",
+        "{Be} the {about} about {value} high?",
+        "{Do} the {about} reach about {value}?",
         "Is the amplitude of the {about} about {value}?",
     ),
-    "reactivity": ("Is the {about} {value} to eye opening?", "Is the {about} {value}?", "Is this {about} {value}?"),
+    "reactivity": ("{Be} the {about} {value} to eye opening?", "{Be} the {about} {value}?", "Is this {about} {value}?"),
     "missing": ("Is it true that {value}?", "Does it hold that {value}?", "Is it so that {value}?"),
     "lookalike": ("Is the activity {about} {value}?", "Does the page show {value} {about}?", "Is what is seen {about} {value}?"),
 }
@@ -111,22 +111,28 @@ def _presence(facts: Facts, kind: FindingKind, rng: random.Random) -> Asked | No
     return Asked(topic=kind.value, question=question, answer=answer, positive=shown)
 
 
+def _worded(template: str, detail: Detail, value: str = "") -> str:
+    """The template with verbs that agree: "muscle artefact is", "spikes are"."""
+    verbs = {"be": "are", "do": "do"} if detail.about.endswith("s") else {"be": "is", "do": "does"}
+    return template.format(about=detail.about, value=value, **verbs, Be=verbs["be"].capitalize(), Do=verbs["do"].capitalize())
+
+
 def _binary(detail: Detail, rng: random.Random) -> Asked:
     """Yes and no by the toss of a coin: for a no the first, most plausible, false values are named. Both rest on the finding."""
     yes = rng.random() < 0.5
     value = detail.right if yes else rng.choice(detail.wrong[: N_OPTIONS - 1])
-    question = rng.choice(BINARY[detail.topic]).format(about=detail.about, value=value)
+    question = _worded(rng.choice(BINARY[detail.topic]), detail, value)
     answer = Statement(text="Yes." if yes else "No.", evidence=detail.evidence)
     return Asked(topic=detail.topic, question=question, answer=answer, positive=yes)
 
 
 def _open(detail: Detail, rng: random.Random) -> Asked:
-    question = rng.choice(OPEN[detail.topic]).format(about=detail.about)
+    question = _worded(rng.choice(OPEN[detail.topic]), detail)
     return Asked(topic=detail.topic, question=question, answer=Statement(text=detail.right, evidence=detail.evidence))
 
 
 def _choice(detail: Detail, rng: random.Random) -> Asked:
-    question = rng.choice(OPEN[detail.topic]).format(about=detail.about)
+    question = _worded(rng.choice(OPEN[detail.topic]), detail)
     right = Statement(text=detail.right, evidence=detail.evidence)
     return choice(detail.topic, question, right, detail.wrong[: N_OPTIONS - 1], rng)
 
