@@ -133,9 +133,12 @@ def _answered(asked: str, facts: Facts, *, yes: bool) -> tuple[list[Claim], list
     rulings = [judge(claim, facts) for claim in claims]
     if yes:
         return claims, rulings
-    whole = {Ruling.CONTRADICTED: Ruling.SUPPORTED, Ruling.SUPPORTED: Ruling.CONTRADICTED}.get(worst(rulings), Ruling.UNSUPPORTED)
+    whole = {Ruling.CONTRADICTED: Ruling.SUPPORTED, Ruling.SUPPORTED: Ruling.CONTRADICTED}.get(worst(rulings))
     heads = [dataclasses.replace(c, negated=not c.negated) for c in claims if c.aspect is Aspect.FINDING or c.of is c.aspect]
-    return heads, [whole] * len(heads)
+    if whole is not None:
+        return heads, [whole] * len(heads)
+    told = any(c.aspect is Aspect.FINDING for c, ruling in zip(claims, rulings, strict=True) if ruling is Ruling.UNSUPPORTED)
+    return heads, [judge(head, facts) if told else Ruling.UNSUPPORTED for head in heads]
 
 
 def _without(claim: Claim, affirmed: frozenset[FindingKind]) -> Claim:

@@ -13,7 +13,7 @@ from cg_data.instruct.scan import ALL_RECORDED, SYMMETRY, TIMES, Token, scan
 from cg_data.vocabulary import FAMILY_OF, FindingKind
 
 _DESCRIBED = frozenset({Aspect.FINDING, Aspect.POSTERIOR_RHYTHM, Aspect.SEIZURE, Aspect.OTHER, Aspect.BACKGROUND})
-_HEADS = _DESCRIBED | {Aspect.STAGE, Aspect.EYES, SYMMETRY}
+_HEADS = _DESCRIBED | {Aspect.STAGE, Aspect.EYES, Aspect.MONTAGE, SYMMETRY}
 _PLACES = frozenset({Aspect.REGION, Aspect.SIDE, Aspect.EXTENT, Aspect.CHANNEL})
 _JOINED = re.compile(r"[\s,/&()]*(?:and|or|nor|as well as|to)?[\s,(]*(?:at|around|the|in|over|(?:electrodes?|channels?|leads?))*\s*")
 _COORDINATED = re.compile(r"\s*(?:,|/|&|,? ?and|,? ?or|,? ?nor|and/or)\s*(?:an? |the |any |occasional |rare )?")
@@ -26,6 +26,7 @@ _PREPOSITION = re.compile(
     r"(?: (?:the|an?|about|approximately|around|roughly|some|channels?|electrodes?|leads?|its|their|up|to))*\s*[(~]?$"
 )
 _LEADING = re.compile(r"(?:,|;|\band|^)\s*(?:\w+\s*)?$")
+_HAS = re.compile(r"\s*(?:shows?|has|have|displays?|carr(?:y|ies)) (?:an? |the |some )?")
 _VERB_END = re.compile(
     r"\b(?:is|are|was|were|seen|present|noted|observed|identified|recorded|evident|visible|detected)\b[^,]*?(?:,| and\b)"
 )
@@ -80,6 +81,8 @@ def parse(sentence: str, about: Subject | None = None) -> Parsed:
     """Claims of a sentence as though asserted, and its subject. `about` is what "they" or a bare "at C3" refers to."""
     text = terms.plain(sentence)
     tokens = _without_titles(text, scan(text))
+    if re.search(terms.REVERSAL_CUE, text):  # where it reverses is told in a bipolar montage, whatever the page is shown in
+        tokens = [token for token in tokens if token.label != Aspect.MONTAGE]
     masked = _mask(text, [t for t in tokens if t.label in (Aspect.REACTIVITY, ALL_RECORDED)])
     measures = _background_measures(tokens)
     if measures:
@@ -89,7 +92,7 @@ def parse(sentence: str, about: Subject | None = None) -> Parsed:
     for index, group in enumerate(groups):
         following = groups[index + 1].start if index + 1 < len(groups) else len(text)
         group.negated, group.hedged = _polarity(masked, group, following, tokens)
-    orphans = _attach(text, tokens, [g for g in groups if _is_described(g)])
+    orphans = _attach(text, tokens, [g for g in groups if _is_described(g)], about)
     claims = [*missing, *(claim for group in groups for claim in _claims(text, group))]
     if orphans:
         owner = _Group(heads=[], attributes=orphans)
@@ -192,8 +195,9 @@ def _chains(text: str, tokens: Sequence[Token]) -> list[list[Token]]:
     return chains
 
 
-def _attach(text: str, tokens: Sequence[Token], groups: list[_Group]) -> list[list[Token]]:
-    """Give each chain of attributes to its group; returns those without one."""
+def _attach(text: str, tokens: Sequence[Token], groups: list[_Group], about: Subject | None) -> list[list[Token]]:
+    """Give each chain of attributes to its group; returns those without one. A bare "widespread" needs something that it can be about."""
+    idle = {Aspect.COUNT, TIMES} | ({Aspect.EXTENT} if about is None else set())
     chains = _chains(text, tokens)
     attributes = [t for t in tokens if t.label not in _HEADS]
     orphans = []
@@ -203,7 +207,7 @@ def _attach(text: str, tokens: Sequence[Token], groups: list[_Group]) -> list[li
         owner = _owner(text, _mask(text, attributes), chain, groups)
         if owner is not None:
             owner.attributes.append(chain)
-        elif chain[0].label not in (Aspect.COUNT, TIMES, Aspect.EXTENT):
+        elif chain[0].label not in idle:
             orphans.append(chain)
     return orphans
 
@@ -212,7 +216,10 @@ def _owner(text: str, masked: str, chain: list[Token], groups: list[_Group]) -> 
     start, end = chain[0].start, chain[-1].end
     following = next((g for g in groups if g.start >= end), None)
     previous = next((g for g in reversed(groups) if g.end <= start and ";" not in text[g.end : start]), None)
-    clean = following is not None and not _BETWEEN.search(masked[end : following.start])
+    between = masked[end : following.start] if following is not None else None
+    clean = between is not None and not _BETWEEN.search(between)
+    if between is not None and chain[0].label == Aspect.CHANNEL and _HAS.fullmatch(between) and not _PREPOSITION.search(text[:start]):
+        return following
     if chain[0].label == Aspect.COUNT:
         return following if clean else previous if chain[0].name == "many" else None
     if chain[0].label in (Aspect.TIME, Aspect.DURATION, TIMES) or _PREPOSITION.search(text[:start]):
@@ -224,9 +231,10 @@ def _owner(text: str, masked: str, chain: list[Token], groups: list[_Group]) -> 
 def _claims(text: str, group: _Group) -> list[Claim]:
     claims: list[Claim] = []
     place = _place_claims(group) if group.negated else []
+    measured = [c for c in _place_claims(group) if any(a[0].label == Aspect.FREQUENCY for a in group.attributes)]
     for head in group.heads:
         names = tuple(f"{c.aspect}:{'+'.join(c.names)}" for c in place)
-        places = tuple(channels for c in place for channels in c.places)
+        places = tuple(channels for c in place or measured for channels in c.places)
         if head.label == Aspect.FINDING:
             claims.append(
                 Claim(aspect=Aspect.FINDING, kinds=head.kinds, names=names, places=places, negated=group.negated, hedged=group.hedged)
@@ -272,9 +280,11 @@ def _aspect(text: str, chain: list[Token], group: _Group) -> Aspect:
     if aspect is not Aspect.CHANNEL:
         return aspect
     starts = [head.end for head in group.heads if head.end <= chain[0].start]
-    before = text[max([chain[0].start - 40, *starts]) : chain[0].start]
+    before = text[max([0, chain[0].start - 40, *starts]) : chain[0].start]
     if re.search(terms.REVERSAL_CUE, before):
         return Aspect.REVERSAL
+    if re.search(terms.OPPOSITE_CUE, before):
+        return Aspect.OPPOSITE
     return Aspect.MAXIMUM if re.search(rf"\b{terms.MAXIMUM_CUE}\b", before) else aspect
 
 

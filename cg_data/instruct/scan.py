@@ -96,6 +96,8 @@ def _findings() -> Iterator[tuple[str, Maker]]:
         yield pattern, _named(Aspect.STAGE, "asleep" if len(stages) == 4 else "/".join(stages))
     for eyes, pattern in terms.EYES_TERMS:
         yield pattern, _named(Aspect.EYES, eyes.value)
+    for montages, pattern in terms.MONTAGE_TERMS:
+        yield pattern, _named(Aspect.MONTAGE, "/".join(montages))
     for name, pattern in terms.OTHER_TERMS:
         yield pattern, _named(Aspect.OTHER, name)
     yield terms.UNKNOWN_CHANNEL, _named(Aspect.OTHER, "channel")
@@ -125,7 +127,7 @@ def _attributes() -> Iterator[tuple[str, Maker]]:
 
 def _measures() -> Iterator[tuple[str, Maker]]:
     at = rf"(?:at|near|around|by|t=|and at)\s*{_ABOUT}"
-    yield rf"{at}{_LIST}{_S}(?: (?:and|,) {_LIST}{_S})*", _measured(Aspect.TIME)
+    yield rf"{at}{_LIST}{_S}(?:(?:,? and|,) (?:at )?{_LIST}{_S})*", _measured(Aspect.TIME)
     yield rf"at (?:the )?{N} seconds?(?: mark)?|(?:at )?second {N}", _measured(Aspect.TIME)
     yield rf"(?:from|between)\s*{_ABOUT}{N}{_S}?\s*(?:and|to|until|-)\s*{N}{_S}|{_RANGE}{_S}", _measured(Aspect.TIME, is_range=True)
     yield rf"(?:in |during |within |over )?(?:the )?(?:first|initial) (?P<n>{N}){_S}", _edge(first=True)

@@ -8,7 +8,18 @@ from __future__ import annotations
 
 import re
 
-from cg_data.vocabulary import CHANNEL_SYNONYMS, CHANNELS, FAMILY_OF, LEFT_CHANNELS, RIGHT_CHANNELS, Eyes, Family, FindingKind, Stage
+from cg_data.vocabulary import (
+    CHANNEL_SYNONYMS,
+    CHANNELS,
+    FAMILY_OF,
+    LEFT_CHANNELS,
+    RIGHT_CHANNELS,
+    Eyes,
+    Family,
+    FindingKind,
+    Montage,
+    Stage,
+)
 
 K = FindingKind
 
@@ -26,14 +37,30 @@ FINDING_TERMS: tuple[tuple[tuple[FindingKind, ...], str], ...] = (
     ((K.THETA_ACTIVITY,), r"theta(?: frequency| range)?(?: (?:rhythm|activity|waves?|band|slowing|slow waves?))?"),
     ((K.DELTA_ACTIVITY,), r"delta(?: frequency| range)?(?: (?:rhythm|activity|waves?|band|slowing|slow waves?))?"),
     ((K.ASYMMETRY,), r"(?:voltage |amplitude )?asymmetr(?:y|ies|ic|ical|ically)"),
-    ((K.ASYMMETRY,), r"(?:voltages?|amplitudes?) (?:is|are|was|were) (?:reduced|lower|attenuated|decreased|depressed)"),
+    (
+        (K.ASYMMETRY,),
+        r"(?:voltages?|amplitudes?) (?:is|are|was|were) (?:reduced|lower|attenuated|decreased|depressed)|(?:voltage"
+        r"|amplitude) (?:reduction|attenuation)",
+    ),
     ((K.LOW_VOLTAGE,), r"(?:the )?voltage is low|low (?:voltage|amplitude)(?: (?:background|eeg|record|recording))?"),
     ((K.SLOWING,), r"slowing|slow (?:wave )?activity|slow waves?"),
     ((K.BLINK,), r"(?:eye ?|ocular artifacts? from (?:eye )?)?blink(?:s|ing)?(?: artifacts?)?|vertical eye movements?(?: artifacts?)?"),
-    ((K.LATERAL_EYE_MOVEMENT,), r"(?:lateral|horizontal) (?:eye movements?|rectus spikes|gaze)(?: artifacts?)?|saccad(?:es?|ic)(?: eye movements?)?"),
-    ((K.BLINK, K.LATERAL_EYE_MOVEMENT), r"(?:eye movements?|ocular|eye)(?: movements?)? artifacts?|eye movements?|eog artifacts?|ocular artifacts?"),
+    (
+        (K.LATERAL_EYE_MOVEMENT,),
+        r"(?:lateral|horizontal) (?:eye movements?|rectus spikes|gaze)(?: artifacts?)?|saccad(?:es?"
+        r"|ic)(?: eye movements?)?",
+    ),
+    (
+        (K.BLINK, K.LATERAL_EYE_MOVEMENT),
+        r"(?:eye movements?|ocular|eye)(?: movements?)? artifacts?|eye movements?|eog artifacts?"
+        r"|ocular artifacts?",
+    ),
     ((K.MUSCLE,), rf"(?:muscle|emg|myogenic|electromyographic|high frequency)(?: tension)?{_ARTIFACT}|high frequency noise"),
-    ((K.ELECTRODE_FAULT,), r"(?:faulty|bad|poor) (?:electrode|contact)s?(?: contact)?|electrodes?(?: contact)? (?:artifacts?|faults?|noise|problems?)"),
+    (
+        (K.ELECTRODE_FAULT,),
+        r"(?:faulty|bad|poor) (?:electrode|contact)s?(?: contact)?|electrodes?(?: contact)? (?:artifacts?|faults?"
+        r"|noise|problems?)",
+    ),
     ((K.ELECTRODE_FAULT,), r"electrodes? (?:is |are |was |were )?(?:faulty|bad|poor)|faulty"),
     ((K.FLAT_CHANNEL,), r"flat(?: channels?| lines?| traces?)?|isoelectric(?: channels?)?|flatlin(?:e|es|ing)|disconnected"),
     ((K.MAINS,), r"(?:mains|power ?line|line|electrical|50 hz|60 hz)(?: frequency)? (?:artifacts?|interference|noise|hum)"),
@@ -49,16 +76,23 @@ FINDING_TERMS: tuple[tuple[tuple[FindingKind, ...], str], ...] = (
     ((K.SPIKE, K.SHARP_WAVE), r"(?:epileptiform )?sharp transients?|(?:epileptiform )?(?:sharps|spikes? (?:and|or|/) sharp waves?)"),
     (
         (K.SPIKE_AND_SLOW_WAVE,),
-        rf"(?:poly ?)?(?:spikes?|sharp)(?: waves?)?(?: and| or sharp and)?(?: slow)? waves?{_DISCHARGE}|spikes? (?:and )?(?:slow )?waves?{_DISCHARGE}|swds?",
+        rf"(?:poly ?)?(?:spikes?|sharp)(?: waves?)?(?: and| or sharp and)?(?: slow)? waves?{_DISCHARGE}"
+        rf"|spikes? (?:and )?(?:slow )?waves?{_DISCHARGE}"
+        r"|swds?|(?<!k )complexes",
     ),
     (
         family_kinds(Family.EPILEPTIFORM),
-        r"(?:inter ?ictal |epileptic |epileptiform )+(?:discharges?|activity|abnormalit(?:y|ies)|transients?|waveforms?|features|patterns?|events?)",
+        r"(?:inter ?ictal |epileptic |epileptiform )+(?:discharges?|activity|abnormalit(?:y|ies)|transients?|waveforms?|features"
+        r"|patterns?|events?)",
     ),
     (family_kinds(Family.EPILEPTIFORM), r"epileptiform|discharges?|ieds?|paroxysms?"),
     (family_kinds(Family.ARTEFACT), r"artifacts?|artifactual|contamination"),
-    (family_kinds(Family.SLEEP), r"(?:sleep (?:transients?|events?|figures?|features?|architecture|structures?|graphoelements?|waveforms?))|transients of sleep"),
-)  # fmt: skip
+    (
+        family_kinds(Family.SLEEP),
+        r"(?:sleep (?:transients?|events?|figures?|features?|architecture|structures?|graphoelements?"
+        r"|waveforms?))|transients of sleep",
+    ),
+)
 """Kinds of finding (any of them) and the phrases that name them; of overlapping phrases the longest counts."""
 
 FAMILY_NAMES: dict[tuple[FindingKind, ...], str] = {family_kinds(family): family.value for family in Family}
@@ -67,7 +101,10 @@ POSTERIOR_RHYTHM = (
     r"pdr|(?:posterior|occipital|dominant|basic|background)(?: (?:posterior|occipital|dominant|basic|background))+ rhythm"
     r"|(?:posterior|occipital) rhythm|dominant rhythm"
 )
-SEIZURE = r"(?:electrographic |electroclinical |epileptic |clinical )?seizures?(?: activity| discharges?| patterns?)?|(?<!inter)(?<!inter )(?<!post)ictal(?: \w+)?"
+SEIZURE = (
+    r"(?:electrographic |electroclinical |epileptic |clinical )?seizures?(?: activity| discharges?| patterns?)?"
+    r"|(?<!inter)(?<!inter )(?<!post)ictal(?: \w+)?"
+)
 SEIZURE_FREE = r"seizure free"
 SYMMETRIC = r"symmetric(?:al|ally)?|symmetry"
 
@@ -75,12 +112,16 @@ STAGE_TERMS: tuple[tuple[tuple[Stage, ...], str], ...] = (
     ((Stage.WAKE,), r"awake|wake(?:ful|fulness)?|waking(?: state)?"),
     ((Stage.N1,), r"(?:sleep )?(?:stage )?n1(?: sleep)?|(?:nrem )?stage (?:1|i)\b(?: sleep)?|drows(?:y|iness)|somnolen(?:t|ce)"),
     ((Stage.N2,), r"(?:sleep )?(?:stage )?n2(?: sleep)?|(?:nrem )?(?:sleep )?stage (?:2|ii)\b(?: sleep)?"),
-    ((Stage.N3,), r"(?:sleep )?(?:stage )?n3(?: sleep)?|(?:nrem )?(?:sleep )?stage (?:3|4|iii|iv)\b(?: sleep)?|slow wave sleep|deep sleep|delta sleep"),
+    (
+        (Stage.N3,),
+        r"(?:sleep )?(?:stage )?n3(?: sleep)?|(?:nrem )?(?:sleep )?stage (?:3|4|iii|iv)\b(?: sleep)?|slow wave sleep"
+        r"|deep sleep|delta sleep",
+    ),
     ((Stage.REM,), r"(?<!n)rem(?: sleep)?|(?:stage )?r sleep|paradoxical sleep"),
     ((Stage.N1, Stage.N2), r"light sleep"),
     ((Stage.N1, Stage.N2, Stage.N3), r"n(?:on )?rem(?: sleep)?"),
     ((Stage.N1, Stage.N2, Stage.N3, Stage.REM), r"asleep|sleep(?:ing)?(?: state)?"),
-)  # fmt: skip
+)
 EYES_TERMS: tuple[tuple[Eyes, str], ...] = (
     (Eyes.CLOSED, r"eyes?(?: (?:are|were|is|being|remain))? (?:closed|shut)|closed eyes"),
     (Eyes.OPEN, r"eyes?(?: (?:are|were|is|being|remain))? open(?:ed)?|open eyes"),
@@ -89,26 +130,40 @@ EYES_TERMS: tuple[tuple[Eyes, str], ...] = (
 _LEFT, _RIGHT = LEFT_CHANNELS, RIGHT_CHANNELS
 _MID = frozenset(CHANNELS) - _LEFT - _RIGHT
 REGION_TERMS: tuple[tuple[str, frozenset[str], str], ...] = (
-    ("frontal", frozenset({"Fp1", "Fp2", "F7", "F3", "Fz", "F4", "F8"}), r"(?:bi|pre)?frontal(?:ly|is)?|fronto ?polar(?:ly)?|anterior(?:ly)?|frontal"),
+    (
+        "frontal",
+        frozenset({"Fp1", "Fp2", "F7", "F3", "Fz", "F4", "F8"}),
+        r"(?:bi|pre)?frontal(?:ly|is)?|fronto ?polar(?:ly)?"
+        r"|anterior(?:ly)?|frontal",
+    ),
     ("frontal+central", frozenset({"Fp1", "Fp2", "F7", "F3", "Fz", "F4", "F8", "C3", "Cz", "C4"}), r"fronto ?central(?:ly)?"),
     ("frontal+temporal", frozenset({"Fp1", "Fp2", "F7", "F3", "F4", "F8", "T3", "T4"}), r"fronto ?temporal(?:ly)?"),
     ("central", frozenset({"C3", "Cz", "C4"}), r"central(?:ly)?|vertex|rolandic"),
     ("central+temporal", frozenset({"C3", "C4", "T3", "T4", "T5", "T6"}), r"centro ?temporal(?:ly)?"),
     ("central+posterior", frozenset({"C3", "Cz", "C4", "P3", "Pz", "P4"}), r"centro ?parietal(?:ly)?"),
     ("temporal", frozenset({"F7", "F8", "T3", "T4", "T5", "T6"}), r"(?:bi|(?:mid|anterior|posterior|mesial) ?)?temporal(?:ly)?(?: lobe)?"),
-    ("temporal+posterior", frozenset({"T3", "T4", "T5", "T6", "P3", "P4", "O1", "O2"}), r"temporo ?(?:parietal|occipital|parieto ?occipital)(?:ly)?"),
+    (
+        "temporal+posterior",
+        frozenset({"T3", "T4", "T5", "T6", "P3", "P4", "O1", "O2"}),
+        r"temporo ?(?:parietal|occipital"
+        r"|parieto ?occipital)(?:ly)?",
+    ),
     ("parietal", frozenset({"P3", "Pz", "P4"}), r"parietal(?:ly)?"),
     ("posterior", frozenset({"P3", "Pz", "P4", "O1", "O2", "T5", "T6"}), r"posterior(?:ly)?|(?:parieto ?)?occipital(?:ly)?"),
-)  # fmt: skip
+)
 """Printed name, electrodes and phrases of each region; F7 and F8 lie over the anterior temporal lobe and count as temporal too."""
 
 SIDE_TERMS: tuple[tuple[str, str], ...] = (
     ("left", r"left(?: sided| hemispher(?:e|ic))?"),
     ("right", r"right(?: sided| hemispher(?:e|ic))?"),
-    ("bilateral", r"bilateral(?:ly)?(?: synchronous)?|both (?:hemispheres|sides)|both(?= (?:\w+ )?(?:frontal|temporal|central|parietal|occipital|posterior))"),
+    (
+        "bilateral",
+        r"bilateral(?:ly)?(?: synchronous)?|both (?:hemispheres|sides)|both(?= (?:\w+ )?(?:frontal|temporal|central|parietal"
+        r"|occipital|posterior))",
+    ),
     ("midline", r"midline"),
     ("generalised", r"generali[sz]ed"),
-)  # fmt: skip
+)
 SIDE_CHANNELS: dict[str, frozenset[str]] = {"left": _LEFT, "right": _RIGHT, "midline": _MID}
 EXTENT = r"diffuse(?:ly)?|widespread"
 
@@ -117,10 +172,15 @@ CHANNEL = "|".join(sorted(CHANNEL_OF, key=lambda name: -len(name)))
 UNKNOWN_CHANNEL = r"(?:a|m|sp|e)[12]|(?:fp|af|o|po|nz|fc|cp|i)z|(?:af|fc|ft|cp|tp|po)\d0?|[tfp](?:9|10)|t[12]"
 
 MAXIMUM_CUE = r"(?:maxim(?:al|um|a)|max|peak(?:s|ing)?|most (?:prominent|marked|pronounced)|strongest|highest|predominan(?:t|tly|ce))"
-REVERSAL_CUE = r"phase revers(?:als?|es?|ing)"
+REVERSAL_CUE = r"phase revers(?:als?|es?|ing)|revers(?:es?|ing) (?:in )?phase"
+OPPOSITE_CUE = r"(?:opposite|second|other) pole"
 POLARITY_TERMS: tuple[tuple[str, str], ...] = (
     ("negative", r"(?:surface |electro ?)?negativ(?:e|ity)"),
-    ("positive", r"(?:surface |electro ?)positiv(?:e|ity)|positive polarity"),
+    (
+        "positive",
+        r"(?:surface |electro ?)positiv(?:e|ity)|positive (?:in )?polarity|(?<=are )positive(?! occ)|(?<=is )positive(?! occ)"
+        r"|positive (?:peak|dipole)",
+    ),
 )
 ORIENTATION_TERMS: tuple[tuple[str, str], ...] = (("radial", r"radial"), ("tangential", r"tangential"))
 REACTIVITY_TERMS: tuple[tuple[str, str], ...] = (
@@ -136,6 +196,18 @@ ALL_RECORDED = (
     r"|no (?:missing (?:channels|electrodes)|(?:channels?|electrodes?) (?:is |are |was |were )?missing)"
 )
 MISSING = r"missing|(?:not|never) recorded|unavailable|not available"
+
+MONTAGE_TERMS: tuple[tuple[tuple[Montage, ...], str], ...] = (
+    ((Montage.AVERAGE,), r"(?:common )?average (?:reference|montage)"),
+    ((Montage.LINKED_EARS,), r"(?:linked ears?|ear) (?:reference|montage)"),
+    ((Montage.CZ,), r"cz (?:reference|montage)"),
+    ((Montage.LAPLACIAN,), r"laplacian(?: montage)?"),
+    ((Montage.RECORDED,), r"reference as recorded"),
+    ((Montage.LONGITUDINAL_BIPOLAR,), r"longitudinal bipolar(?: montage)?|double banana"),
+    ((Montage.TRANSVERSE_BIPOLAR,), r"transverse bipolar(?: montage)?"),
+    ((Montage.TCP,), r"tcp(?: bipolar)? montage|temporal central parasagittal(?: bipolar)? montage"),
+    ((Montage.LONGITUDINAL_BIPOLAR, Montage.TRANSVERSE_BIPOLAR, Montage.TCP), r"bipolar montage"),
+)
 
 OTHER_TERMS: tuple[tuple[str, str], ...] = (
     ("epilepsy", r"(?:\w+ )?epileps(?:y|ies)|epileptic (?:syndrome|encephalopathy|focus)|irritative zone"),
@@ -157,7 +229,8 @@ OTHER_TERMS: tuple[tuple[str, str], ...] = (
 """What the annotation never tells: diagnoses, history, normality, patterns outside the vocabulary."""
 
 NEGATION_BEFORE = (
-    r"\b(?:no(?: definite| clear| obvious| evidence (?:of|for)| signs? of| indication of)?|not|without|absence of|absent|free of|free from|devoid of"
+    r"\b(?:nothing|no(?: definite| clear| obvious| evidence (?:of|for)| signs? of| indication of)?|not|without|absence of|absent"
+    r"|free of|free from|devoid of"
     r"|lacks?|lacking|neither|nor|never|rather than|instead of|rules? out|excludes?|denies|negative for|unlikely to (?:be|represent)"
     r"|mistaken for|confused with|mimic(?:s|king)?|resembl(?:es|ing)|none of)\b"
 )
@@ -168,12 +241,19 @@ NEGATION_AFTER = (
 )
 NEUTRAL_NOT = r"not only|without doubt|no doubt|not (?:be )?(?:excluded|ruled out)"
 HEDGE_BEFORE = r"\b(?:possibl[ey]|may|might|could|suspicious for|suspected|questionable|equivocal|cannot (?:exclude|rule out))\b"
-HEDGE_AFTER = r"\b(?:(?:cannot|can not|could not|can't) be (?:excluded|ruled out)|not (?:be )?(?:excluded|ruled out)|(?:is|are) (?:possible|suspected|questionable|equivocal))\b"
-SCOPE_END = r";|\bbut\b|\bhowever\b|\balthough\b|\bthough\b|\bwhereas\b|\bwhile\b|\byet\b|, with\b|\bexcept\b|\bapart from\b|\bother than\b|\baside from\b|\bfollowed by\b|\bbecause\b|, (?:and )?there (?:is|are)\b|\bpresence of\b|, which\b|\band with\b"
+HEDGE_AFTER = (
+    r"\b(?:(?:cannot|can not|could not|can't) be (?:excluded|ruled out)|not (?:be )?(?:excluded|ruled out)|(?:is"
+    r"|are) (?:possible|suspected|questionable|equivocal))\b"
+)
+SCOPE_END = (
+    r";|\bbut\b|\bhowever\b|\balthough\b|\bthough\b|\bwhereas\b|\bwhile\b|\byet\b|, with\b|\bexcept\b|\bapart from\b"
+    r"|\bother than\b|\baside from\b|\bfollowed by\b|\bbecause\b|, (?:and )?there (?:is|are)\b|\bpresence of\b|, which\b|\band with\b"
+)
 EXCEPTION = r"\b(?:except(?: for)?|apart from|aside from|other than|besides|no other|no further|no additional)\b"
 
 NUMBER_WORDS: dict[str, float] = {
-    "one": 1, "two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8, "nine": 9, "ten": 10, "eleven": 11, "twelve": 12,
+    "one": 1, "two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8, "nine": 9, "ten": 10,
+    "eleven": 11, "twelve": 12,
     "single": 1, "solitary": 1, "isolated": 1, "once": 1, "twice": 2,
 }  # fmt: skip
 MANY_WORDS = r"several|multiple|many|frequent(?:ly)?|numerous|repeated(?:ly)?|recurrent"

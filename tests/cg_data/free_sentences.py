@@ -1,8 +1,9 @@
 """Sentences as teachers and readers write them, with the claims in them and the verdict against a page of `grounding_pages`.
 
-A claim is written as it prints: "spike", "-spike" (denied), "?spike" (hedged), "side:left", "region:temporal", "time:2". Verdicts: S supported,
-C contradicted, U unsupported, E empty (no claim). `TUNED` was looked at while the parser was written; `HELD_OUT` was written before
-the parser and scored only; its failures stay listed in test_instruct_grounding.py.
+A claim is written as it prints: "spike", "-spike" (denied), "?spike" (hedged), "side:left", "region:temporal", "time:2". Verdicts: S
+supported, C contradicted, U unsupported, E empty (no claim). `TUNED` was looked at while the parser was written; `HELD_OUT` was written
+before the parser and scored only; its failures stay listed in test_instruct_grounding.py. `SECOND` was written after the parser, by
+someone who had not tuned on it: 36 of its 42 verdicts were right at first sight; then the terms it lacked were added, so now it is tuned.
 """
 
 from __future__ import annotations
@@ -36,7 +37,8 @@ TUNED: tuple[Row, ...] = (
     ("wake", "The tracing is free of sleep transients, but blinks are visible frontally.", "-sleep blink region:frontal", "S"),
     ("wake", "No seizure is recorded.", "-seizure", "S"),
     ("wake", "Frontal beta activity around 18 Hz is the strongest anterior rhythm.", "beta_activity region:frontal frequency:18", "S"),
-    ("wake", "No lateral eye movements, flat channels or electrode artefacts are seen.", "-lateral_eye_movement -flat_channel -electrode_fault", "S"),
+    ("wake", "No lateral eye movements, flat channels or electrode artefacts are seen.", "-lateral_eye_movement -flat_channel "
+        "-electrode_fault", "S"),
     ("wake", "All 19 channels are recorded.", "missing:none", "S"),
     ("wake", "Channel T6 is missing.", "missing:T6", "C"),
     ("wake", "Photic driving is seen posteriorly.", "other:photic region:posterior", "U"),
@@ -68,12 +70,14 @@ TUNED: tuple[Row, ...] = (
      "epileptiform side:left region:temporal time:1.5,4,8", "S"),
     ("focal", "P4 is flat and O2 shows electrode artifact.", "flat_channel channel:P4 electrode_fault channel:O2", "S"),
     ("focal", "O2 is flat.", "flat_channel channel:O2", "C"),
-    ("focal", "Focal left temporal theta slowing accompanies the discharges.", "theta_activity side:left region:temporal epileptiform", "S"),
+    ("focal", "Focal left temporal theta slowing accompanies the discharges.",
+     "theta_activity side:left region:temporal epileptiform", "S"),
     ("focal", "The spikes are surface-negative with an amplitude of 95 µV.", "spike polarity:negative amplitude:95", "S"),
     ("focal", "Spike-and-wave complexes are seen.", "spike_or_sharp_and_slow_wave", "C"),
     ("absence", "Generalised 3 Hz spike-and-wave discharges run from 2 to 6 s.",
      "spike_or_sharp_and_slow_wave side:generalised frequency:3 time:2-6", "S"),
-    ("absence", "Generalized 5 Hz spike-and-slow-wave complexes are seen.", "spike_or_sharp_and_slow_wave side:generalised frequency:5", "C"),
+    ("absence", "Generalized 5 Hz spike-and-slow-wave complexes are seen.",
+     "spike_or_sharp_and_slow_wave side:generalised frequency:5", "C"),
     ("absence", "An electrographic seizure is in progress.", "seizure", "S"),
     ("absence", "The patient is awake.", "stage:wake", "U"),
     ("absence", "No seizure activity is seen.", "-seizure", "C"),
@@ -118,17 +122,65 @@ HELD_OUT: tuple[Row, ...] = (
     ("sleep", "No muscle artifact obscures the recording.", "-muscle", "S"),
     ("focal", "Spikes phase-reverse at T3 in the longitudinal bipolar montage.", "spike reversal:T3", "S"),
     ("focal", "The discharges have their maximum at F7.", "epileptiform max:F7", "C"),
-    ("focal", "Sharp transients over the left mid-temporal electrode (T3) at 4.0 s.", "spike|sharp_wave side:left region:temporal channel:T3 time:4", "S"),
+    ("focal", "Sharp transients over the left mid-temporal electrode (T3) at 4.0 s.", "spike|sharp_wave side:left region:temporal "
+        "channel:T3 time:4", "S"),
     ("focal", "Intermittent polymorphic slowing is present in the left temporal region.", "slowing side:left region:temporal", "S"),
     ("focal", "The O2 electrode is faulty between 3 and 4 s.", "electrode_fault channel:O2 time:3-4", "S"),
     ("focal", "There is voltage asymmetry with lower amplitude on the left.", "asymmetry side:left", "S"),
     ("focal", "Voltage is reduced over the right hemisphere.", "asymmetry side:right", "C"),
     ("focal", "Not only spikes but also seizures are captured.", "spike seizure", "C"),
     ("focal", "Spikes occur at T4, not T3.", "spike channel:T4", "C"),
-    ("focal", "Although no seizure is seen, left temporal spikes recur three times.", "-seizure spike side:left region:temporal count:3", "S"),
+    ("focal", "Although no seizure is seen, left temporal spikes recur three times.",
+     "-seizure spike side:left region:temporal count:3", "S"),
     ("absence", "Bilaterally synchronous generalized spike-and-wave at 3 per second.",
      "spike_or_sharp_and_slow_wave side:bilateral side:generalised frequency:3", "S"),
     ("absence", "The ictal discharge begins at 2 s and ends at 6 s.", "seizure time:2,6", "U"),
     ("absence", "Spike-wave complexes are maximal frontally, at Fz.", "spike_or_sharp_and_slow_wave region:frontal max:Fz", "S"),
     ("absence", "This pattern is typical of childhood absence epilepsy.", "other:epilepsy", "U"),
+)  # fmt: skip
+
+SECOND: tuple[Row, ...] = (
+    ("wake", "Bifrontal eye blinks contaminate the beginning of the page at 2 s.", "blink region:frontal time:2", "S"),
+    ("wake", "Two eyeblinks can be appreciated.", "blink count:2", "S"),
+    ("wake", "The EEG demonstrates a posteriorly dominant alpha rhythm at approximately 10 Hz.", "alpha_rhythm region:posterior "
+        "frequency:10", "S"),
+    ("wake", "The dominant posterior rhythm is slow at 6 Hz.", "pdr frequency:6", "C"),
+    ("wake", "Bitemporal EMG contamination is present from 1 to 4 s.", "muscle region:temporal time:1-4", "S"),
+    ("wake", "EMG artefact is limited to the occipital electrodes.", "muscle region:posterior", "C"),
+    ("wake", "Both temporal chains show muscle artifact.", "side:bilateral region:temporal muscle", "S"),
+    ("wake", "There are neither K-complexes nor vertex waves.", "-k_complex -other:vertex", "U"),
+    ("wake", "The eyes are closed and the subject is awake.", "eyes:closed stage:wake", "S"),
+    ("wake", "This is consistent with relaxed wakefulness.", "stage:wake", "S"),
+    ("wake", "Nothing epileptiform is seen.", "-epileptiform", "S"),
+    ("wake", "I do not see any spikes.", "-spike", "S"),
+    ("wake", "No focal slowing.", "-slowing", "S"),
+    ("wake", "The right occipital rhythm reaches 33 µV.", "pdr side:right amplitude:33", "S"),
+    ("wake", "Rhythmic delta activity is present over the left hemisphere.", "delta_activity side:left", "C"),
+    ("wake", "Horizontal eye movements are seen at F7 and F8.", "lateral_eye_movement channel:F7,F8", "C"),
+    ("wake", "A single blink occurs at 6.4 seconds.", "blink count:1 time:6.4", "C"),
+    ("wake", "The background is well organised.", "", "E"),
+    ("wake", "Lambda waves are noted.", "other:variant", "U"),
+    ("sleep", "The most likely state is N2 sleep, given the spindles and the K-complex.", "stage:n2 sleep_spindle k_complex", "S"),
+    ("sleep", "A K-complex with a maximum at Fz is present.", "k_complex max:Fz", "C"),
+    ("sleep", "There is a spindle over C3, Cz and C4 near 7 s.", "sleep_spindle channel:C3,Cz,C4 time:7", "S"),
+    ("sleep", "The spindle at 3 s precedes the K-complex at 5.5 s.", "sleep_spindle time:3 k_complex time:5.5", "S"),
+    ("sleep", "No spindles are apparent.", "-sleep_spindle", "C"),
+    ("sleep", "The patient is in REM.", "stage:rem", "C"),
+    ("sleep", "The patient is in stage N2 rather than N3 sleep.", "stage:n2 -stage:n3", "S"),
+    ("sleep", "One channel, T6, is missing.", "missing:T6", "S"),
+    ("sleep", "The delta activity is most marked anteriorly.", "delta_activity region:frontal", "S"),
+    ("sleep", "Spindles show a posterior predominance.", "sleep_spindle region:posterior", "C"),
+    ("focal", "Epileptiform spikes arise from the left temporal lobe.", "spike side:left region:temporal", "S"),
+    ("focal", "The field of the spikes includes F7, T3 and T5.", "spike channel:F7,T3,T5", "S"),
+    ("focal", "The spikes involve F8 and T4.", "spike channel:F8,T4", "C"),
+    ("focal", "There is a left-sided amplitude reduction.", "asymmetry side:left", "S"),
+    ("focal", "Spikes at 1.5 s, 4.0 s and 8.2 s reverse phase at T3.", "spike time:1.5,4,8.2 reversal:T3", "S"),
+    ("focal", "Four spikes are counted.", "spike count:4", "C"),
+    ("focal", "The spikes are positive in polarity.", "spike polarity:positive", "C"),
+    ("focal", "A radial dipole is suggested.", "orientation:radial", "U"),
+    ("focal", "A flat line is seen at P4, but no electrode pops.", "flat_channel channel:P4 -electrode_pop", "S"),
+    ("absence", "The discharge is generalised, at 3 Hz.", "epileptiform side:generalised frequency:3", "S"),
+    ("absence", "Spike-and-wave complexes are confined to the left side.", "spike_or_sharp_and_slow_wave side:left", "C"),
+    ("absence", "Seizure activity is evident.", "seizure", "S"),
+    ("absence", "The complexes last about 4 seconds.", "spike_or_sharp_and_slow_wave duration:4", "S"),
 )  # fmt: skip
