@@ -56,8 +56,10 @@ def _discharge_line(facts: Facts) -> Statement:
     discharge = main_discharge(facts)
     if discharge is None:
         return Statement(text=f"Epileptiform discharges: none.{seizure}")
-    text = f"Epileptiform discharges: {discharge.location} {KIND_WORDS[discharge.kind]}, maximum at {discharge.maximum}.{seizure}"
-    return Statement(text=text, evidence=discharge.evidence)
+    others = [kind for kind in present_of(facts, Family.EPILEPTIFORM) if kind != discharge.kind]
+    named = "".join(f"; {KIND_WORDS[kind]} {where(channels_of(facts, [kind]))}" for kind in others)
+    text = f"Epileptiform discharges: {discharge.location} {KIND_WORDS[discharge.kind]}, maximum at {discharge.maximum}{named}.{seizure}"
+    return Statement(text=text, evidence=(*discharge.evidence, *evidence_of(facts, others)))
 
 
 def _background_line(facts: Facts) -> Statement:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-PROMPT_VERSION = "prompt-1"
+PROMPT_VERSION = "prompt-2"
 """Goes up with any change of the system prompt, of the page statement or of the wording of questions and answers."""
 
 SYSTEM_PROMPT = "You read one page of clinical EEG and answer briefly, as a draft for the reader."
