@@ -22,12 +22,12 @@ from cg_data.instruct.claims import Aspect, Claim, kinds_name
 from cg_data.instruct.grounding import Grounded, ground
 from cg_data.instruct.judge import Ruling
 from cg_data.instruct.wording import seeded
-from cg_data.intervals import Interval, interval, resampled_sums
+from cg_data.intervals import Interval, interval, resampled_sums, unseen_bound
 from cg_data.progress import Progress, silent
 from cg_data.records import Sample
 from cg_data.shards import read_annotations, read_samples, read_segments
 from cg_data.verify import Folders
-from cg_data.vocabulary import FindingKind, SampleKind, Truth
+from cg_data.vocabulary import FindingKind, SampleKind, SampleSource, Truth
 
 WHOLE_TEXTS = frozenset({SampleKind.CAPTION, SampleKind.DESCRIPTION})
 """Kinds of sample that are meant to name all that is on a page, so that silence is an omission."""
@@ -159,17 +159,23 @@ def count_sample(sample: Sample, reference: Reference) -> Counter[Key]:
             counts[(Group.ALL, _UNJUDGED, "n")] += 1
             continue
         rulings.append(ruling)
-        for group, name in _rows(sample, claim, reference):
-            counts[(group, name, "n")] += 1
-            counts[(group, name, ruling)] += 1
-    counts[(Group.SAMPLES, sample.kind, "n")] += 1
+        for group, row in _rows(sample, claim, reference):
+            counts[(group, row, "n")] += 1
+            counts[(group, row, ruling)] += 1
+    name = row_of(sample)
+    counts[(Group.SAMPLES, name, "n")] += 1
     worst = next((r for r in (Ruling.CONTRADICTED, Ruling.UNSUPPORTED) if r in rulings), Ruling.SUPPORTED)
-    counts[(Group.SAMPLES, sample.kind, worst)] += 1
+    counts[(Group.SAMPLES, name, worst)] += 1
     if sample.kind in WHOLE_TEXTS:
         counts.update(_omissions(judged, reference))
     if sample.options:
         counts.update(_choice(sample, turns[0][0], reference))
     return counts
+
+
+def row_of(sample: Sample) -> str:
+    """Kind of a sample, and whether a teacher wrote it: the two are never mixed in one figure."""
+    return f"{sample.kind} by a teacher" if sample.source is SampleSource.LLM else str(sample.kind)
 
 
 def _claims(grounded: Grounded) -> Iterable[tuple[Claim, Ruling]]:
@@ -181,7 +187,7 @@ def _rows(sample: Sample, claim: Claim, reference: Reference) -> Iterable[tuple[
     held = reference.held(claim)
     yield Group.ALL, "all"
     yield Group.ALL, Held.LABELS if held is Held.NOTHING else held
-    yield Group.SAMPLE, sample.kind
+    yield Group.SAMPLE, row_of(sample)
     yield Group.CLAIM, claim.aspect
     if claim.aspect is Aspect.FINDING:
         yield Group.DENIED if claim.negated else Group.AFFIRMED, kinds_name(claim.kinds)
@@ -203,7 +209,7 @@ def _choice(sample: Sample, question: str, reference: Reference) -> Counter[Key]
     """Whether an option that counts as wrong is right as well."""
     wrong = [option for place, option in enumerate(sample.options) if place != sample.answer_index]
     also = any(_is_right(ground(option, reference.facts, question=question), reference) for option in wrong)
-    return Counter({(Group.CHOICE, sample.kind, "n"): 1, (Group.CHOICE, sample.kind, Ruling.CONTRADICTED): int(also)})
+    return Counter({(Group.CHOICE, row_of(sample), "n"): 1, (Group.CHOICE, row_of(sample), Ruling.CONTRADICTED): int(also)})
 
 
 def _is_right(grounded: Grounded, reference: Reference) -> bool:
@@ -217,23 +223,26 @@ class _Table:
     def __init__(self, counts: Counts, seed: int) -> None:
         self.keys = sorted({key for own in counts.values() for key in own})
         self._column = {key: i for i, key in enumerate(self.keys)}
-        self._n_subjects = len(counts)
-        by_subject = np.array([[own[key] for key in self.keys] for _, own in sorted(counts.items())], dtype=np.float64)
-        self._sums = by_subject.sum(axis=0)
-        self._drawn = resampled_sums(by_subject, resamples=RESAMPLES, seed=seed)
+        self._by_subject = np.array([[own[key] for key in self.keys] for _, own in sorted(counts.items())], dtype=np.float64)
+        self._sums = self._by_subject.sum(axis=0)
+        self._drawn = resampled_sums(self._by_subject, resamples=RESAMPLES, seed=seed)
 
     def total(self, key: Key) -> int:
         """How often `key` was counted."""
         return int(self._sums[self._column[key]]) if key in self._column else 0
 
     def share(self, key: Key, whole: Key) -> Interval:
-        """Of all `whole` the share of `key`, with its interval over subjects."""
-        if key not in self._column:
-            return interval(0.0, np.zeros(RESAMPLES), self._n_subjects)
-        own, every = self._column[key], self._column[whole]
+        """Of all `whole` the share of `key`, with its interval over subjects; where none or all were counted, the exact one."""
+        every = self._column[whole]
+        own = self._column.get(key)
+        value = 0.0 if own is None else float(self._sums[own] / self._sums[every])
+        n_asked = int((self._by_subject[:, every] > 0).sum())
+        if n_asked > 1 and value in (0.0, 1.0):
+            bound = unseen_bound(n_asked)
+            return Interval(value=value, low=value * (1 - bound), high=value + (1 - value) * bound)
         with np.errstate(invalid="ignore", divide="ignore"):
-            drawn = self._drawn[:, own] / self._drawn[:, every]
-        return interval(float(self._sums[own] / self._sums[every]), drawn, self._n_subjects)
+            drawn = self._drawn[:, own] / self._drawn[:, every] if own is not None else np.zeros(0)
+        return interval(value, drawn, n_asked)
 
     def rates(self, group: Group, *, but: tuple[str, ...] = ()) -> tuple[Rate, ...]:
         """Rows of a table, the most frequent first."""

@@ -51,6 +51,14 @@ def _expanded_tail(n_subjects: int) -> float:
     return float(stats.norm.cdf(-np.sqrt(n_subjects / (n_subjects - 1)) * t))
 
 
+def unseen_bound(n_subjects: int) -> float:
+    """Greatest share of subjects that may have what none of `n_subjects` has, at 95 % (Clopper and Pearson 1934).
+
+    A resample cannot hold what was never seen, so its interval of a zero is a false certainty.
+    """
+    return float(1 - ((1 - CONFIDENCE) / 2) ** (1 / n_subjects))
+
+
 def resampled_sums(sums: Floats, *, resamples: int, seed: int) -> Floats:
     """Sums over the subjects of every resample, `(resamples, columns)`, from those of each subject, `(subjects, columns)`.
 

@@ -18,11 +18,11 @@ from cg_data.instruct.samples import prevalence, samples_of
 from cg_data.records import ANNOTATION_SCHEMA, SAMPLE_SCHEMA, SEGMENT_SCHEMA, Annotation, Message, Sample, Segment, table_of
 from cg_data.settings import InstructSettings
 from cg_data.verify import Folders
-from cg_data.vocabulary import FindingKind, SampleKind, Truth, Waveform
+from cg_data.vocabulary import FindingKind, SampleKind, SampleSource, Truth, Waveform
 from tests.cg_data.test_instruct_samples import page
 
 SETTINGS = InstructSettings(binaries=4)
-N_PAGES = 100
+N_PAGES = 60
 HALF = N_PAGES // 2
 
 
@@ -189,6 +189,25 @@ def test_a_choice_with_a_second_right_option_is_ambiguous(tmp_path, segments, an
     noisy = [twice if sample is asked else sample for sample in samples]
     choices = row(audit(write(tmp_path, segments, annotations, noisy), truth=Truth.PLANTED).choices, SampleKind.MCQ)
     assert choices.contradicted.value == pytest.approx(1 / choices.n)
+
+
+def test_a_teachers_samples_are_counted_apart(tmp_path, segments, annotations, samples) -> None:
+    taught = [
+        dataclasses.replace(changed(s, lambda _: "A seizure is in progress."), source=SampleSource.LLM)
+        if s.kind == SampleKind.DESCRIPTION and index % 2
+        else s
+        for index, s in enumerate(samples)
+    ]
+    found = audit(write(tmp_path, segments, annotations, taught), truth=Truth.PLANTED)
+    assert row(found.by_sample, "description by a teacher").contradicted.value == 1
+    assert row(found.by_sample, "description").contradicted.value == 0
+
+
+def test_a_rate_of_zero_is_no_certainty(tmp_path, segments, annotations, samples) -> None:
+    few = audit(write(tmp_path, segments, annotations, samples), truth=Truth.PLANTED, share=0.2)
+    caption = row(few.samples, SampleKind.CAPTION).contradicted
+    assert caption.value == caption.low == 0
+    assert caption.high == pytest.approx(1 - 0.025 ** (1 / few.subjects))
 
 
 def test_a_share_of_the_pages_is_drawn_and_the_result_is_plain(tmp_path, segments, annotations, samples) -> None:
