@@ -24,7 +24,7 @@ from cg_data.instruct.judge import Ruling
 from cg_data.instruct.wording import seeded
 from cg_data.intervals import Interval, interval, resampled_sums, unseen_bound
 from cg_data.progress import Progress, silent
-from cg_data.records import Sample
+from cg_data.records import Annotation, Sample
 from cg_data.shards import read_annotations, read_samples, read_segments
 from cg_data.verify import Folders
 from cg_data.vocabulary import FindingKind, SampleKind, SampleSource, Truth
@@ -104,7 +104,7 @@ def audit(folders: Folders, *, truth: Truth, reader: str = "", share: float = 1.
         progress: told of every shard.
 
     Raises:
-        StorageError: there are no samples, or nothing of them can be judged.
+        StorageError: there are no samples, none of them can be judged, or shards of one name are about different segments.
     """
     names = [part.rsplit("/", 1)[-1] for part in storage.list_files(folders.samples, ".parquet")]
     if not names:
@@ -116,8 +116,9 @@ def audit(folders: Folders, *, truth: Truth, reader: str = "", share: float = 1.
         merge(counts, audit_shard(name, folders, scopes, truth=truth, reader=reader, share=share, seed=seed))
     progress(len(names), len(names))
     if not counts:
-        whose = f"recording that reader {reader} marked" if reader else "recording"
-        raise StorageError(f"{folders.samples}: no sample is about a {whose}, so there is nothing to audit.")
+        whose = f" of a recording that reader {reader} marked" if reader else ""
+        drawn = f" and in the drawn share of {share:g}" if share < 1 else ""
+        raise StorageError(f"{folders.samples}: no sample is about a page{whose}{drawn}, so there is nothing to audit.")
     return summary(counts, truth=truth, reader=reader, seed=seed)
 
 
@@ -127,18 +128,29 @@ def audit_shard(name: str, folders: Folders, scopes: Mapping[str, Scope], *, tru
     for sample in read_samples(storage.join(folders.samples, name)):
         if sample.has_page and (share >= 1 or seeded(seed, "audit", sample.segment_id).random() < share):
             by_segment.setdefault(sample.segment_id, []).append(sample)
-    annotations = {a.segment_id: a for a in read_annotations(storage.join(folders.annotations, name)) if a.segment_id in by_segment}
+    made_from: dict[str, Annotation] = {}
+    if truth is Truth.ANNOTATION:
+        made_from = {a.segment_id: a for a in read_annotations(storage.join(folders.annotations, name))}
     counts: Counts = {}
     for segment in read_segments(storage.join(folders.segments, name)):
-        if segment.segment_id not in annotations:
+        samples = by_segment.pop(segment.segment_id, [])
+        if not samples:
             continue
-        reference = reference_of(segment, annotations[segment.segment_id], scopes, truth=truth, reader=reader)
+        if truth is Truth.ANNOTATION and segment.segment_id not in made_from:
+            raise _out_of_step(folders.annotations, name)
+        reference = reference_of(segment, made_from.get(segment.segment_id), scopes, reader=reader)
         if reference is not None:
             mine = counts.setdefault(segment.subject, Counter())
             mine[(Group.ALL, _SEGMENTS, "n")] += 1
-            for sample in by_segment[segment.segment_id]:
+            for sample in samples:
                 mine.update(count_sample(sample, reference))
+    if by_segment:
+        raise _out_of_step(folders.segments, name)
     return counts
+
+
+def _out_of_step(uri: str, name: str) -> StorageError:
+    return StorageError(f"{storage.join(uri, name)}: the samples of this name are about other segments. Run `cg data verify`.")
 
 
 def merge(counts: Counts, more: Counts) -> None:

@@ -105,10 +105,10 @@ class Reference:
         return claim.of is Aspect.FINDING and ruling is decisive and not self.scope.kinds.isdisjoint(claim.kinds)
 
 
-def reference_of(segment: Segment, annotation: Annotation, scopes: Mapping[str, Scope], *, truth: Truth, reader: str) -> Reference | None:
-    """The truth of one page; None where the recording is outside of every scope."""
-    if truth is Truth.ANNOTATION:
-        return Reference(facts=facts_of(segment, annotation), scope=Scope(), independent=False)
+def reference_of(segment: Segment, made_from: Annotation | None, scopes: Mapping[str, Scope], *, reader: str) -> Reference | None:
+    """What is true of one page: `made_from` itself where it is given, else the labels; None where the recording is in no scope."""
+    if made_from is not None:
+        return Reference(facts=facts_of(segment, made_from), scope=Scope(), independent=False)
     scope = scopes.get(segment.recording_id)
     if scope is None:
         return None

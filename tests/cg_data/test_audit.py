@@ -181,6 +181,13 @@ def test_a_run_without_samples_says_what_to_do(tmp_path) -> None:
         audit(folders, truth=Truth.PLANTED)
 
 
+def test_shards_out_of_step_are_named(tmp_path, segments, annotations, samples) -> None:
+    folders = write(tmp_path, segments, annotations, samples)
+    (tmp_path / "segments" / "a.parquet").write_bytes((tmp_path / "segments" / "b.parquet").read_bytes())
+    with pytest.raises(StorageError, match=r"segments/a\.parquet.*cg data verify"):
+        audit(folders, truth=Truth.PLANTED)
+
+
 def test_a_choice_with_a_second_right_option_is_ambiguous(tmp_path, segments, annotations, samples) -> None:
     asked = next(s for s in samples if s.kind == SampleKind.MCQ and s.topic != "stage")
     right = asked.options[asked.answer_index]
