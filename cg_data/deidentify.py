@@ -39,8 +39,8 @@ _TIME = re.compile(rb"[0-2][0-9]\.[0-5][0-9]\.[0-5][0-9]")
 _DATE = re.compile(rb"([0-3][0-9])\.([01][0-9])\.([0-9]{2})")
 _KNOWN_WORDS = """
 EEG EOG ECG EKG EMG POL SCALP RESP REF LE LER LM AR AV AVG AVE CAR GND COM LOC ROC E1 E2 A1 A2 M1 M2 T1 T2 SP1 SP2 PG1 PG2 CS2 NZ V VREF
-HEOG VEOG CHIN LEG LEGS ARM LEFT RIGHT L R UPPER LOWER HORIZONTAL VERTICAL SUBMENTAL TIB ANT SPO2 SAO2 OSAT PR HR PULSE PLETH TEMP RECTAL BODY
-THOR THORAX ABD ABDOMEN FLOW AIRFLOW NASAL ORAL ORO ORONASAL SNORE PRESSURE BP POSITION LIGHT PHOTIC IBI BURSTS SUPPR SUPPRESSION STATUS
+HEOG VEOG CHIN LEG LEGS ARM LEFT RIGHT L R UPPER LOWER HORIZONTAL VERTICAL SUBMENTAL TIB ANT SPO2 SAO2 OSAT PR HR PULSE PLETH TEMP RECTAL
+BODY THOR THORAX ABD ABDOMEN FLOW AIRFLOW NASAL ORAL ORO ORONASAL SNORE PRESSURE BP POSITION LIGHT PHOTIC IBI BURSTS SUPPR SUPPRESSION STATUS
 EVENT MARKER TRIGGER CHANNEL CH DC AUX
 """
 _WORDS = frozenset(_KNOWN_WORDS.split())
@@ -86,7 +86,8 @@ def deidentify_all(
     """
     if salt == PUBLIC_SALT:
         raise ConfigError(
-            f"{SALT_VARIABLE} is not set. Subjects would be hashed under a key that everybody knows: set it to a secret of your own, and keep it."
+            f"{SALT_VARIABLE} is not set, and subjects would be hashed under a key that everybody knows. "
+            "Set it to a secret of your own, and keep it."
         )
     cleaned, failed = [], []
     for done, uri in enumerate(uris, 1):

@@ -48,5 +48,6 @@ def list_recordings(uri: str) -> list[str]:
     found = [name for name in names if is_recording(name)]
     if not found:
         what = "the folder is empty" if not names and kind == fs.FileType.Directory else "no recording here"
-        raise StorageError(f"{uri}: {what}. Give a folder that holds EDF files, or others that are read ({', '.join(sorted(SUFFIXES))}).")
+        others = ", ".join(sorted(SUFFIXES - {".edf"}))
+        raise StorageError(f"{uri}: {what}. Give a folder that holds EDF files (.edf) or others that are read ({others}).")
     return found

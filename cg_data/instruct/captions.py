@@ -65,7 +65,10 @@ def _discharge_line(facts: Facts) -> Statement:
     if discharge is None:
         return Statement(text=f"Epileptiform discharges: none.{seizure}")
     parts = [f"{discharge_words(facts, discharge)}, maximum at {discharge.maximum}", *dipole_words(discharge.dipole)]
-    return Statement(text=f"Epileptiform discharges: {', '.join(parts)}.{seizure}", evidence=discharge.evidence)
+    others = [kind for kind in present_of(facts, Family.EPILEPTIFORM) if kind != discharge.kind]
+    named = "".join(f"; {KIND_WORDS[kind]} {where(channels_of(facts, [kind]))}" for kind in others)
+    evidence = (*discharge.evidence, *evidence_of(facts, others))
+    return Statement(text=f"Epileptiform discharges: {', '.join(parts)}{named}.{seizure}", evidence=evidence)
 
 
 def discharge_words(facts: Facts, discharge: Discharge) -> str:

@@ -1,4 +1,4 @@
-"""Runs the data steps of a small corpus in a process of its own, so that tests can kill it: ``python engine_runs.py FOLDER OUT [two-nodes]``."""
+"""Runs the data steps of a small corpus in a process of its own, which tests can kill: ``python engine_runs.py FOLDER OUT [two-nodes]``."""
 
 from __future__ import annotations
 
