@@ -342,9 +342,12 @@ class SampleSource(StrEnum):
 
 
 class Truth(StrEnum):
-    """What an audit takes for true. `PLANTED`: labels name every waveform and labelled artefact of the corpus. `MARKS`: of a reader or a
-    corpus, only the kinds that are marked somewhere in the recording. `ANNOTATION`: what the samples were made from, so that a fault of the words is told
-    apart from one of the detector."""
+    """What an audit takes for true.
+
+    `PLANTED`: labels name every waveform and labelled artefact of the corpus. `MARKS`: of a reader or a corpus, only the kinds that are
+    marked somewhere in the recording. `ANNOTATION`: what the samples were made from, so that a fault of the words is told apart from one
+    of the detector.
+    """
 
     PLANTED = "planted"
     MARKS = "marks"

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from cg_data.corpora import CorpusName
-from cg_data.vocabulary import Truth
 from cg_data import storage
 from cg_data.corpora import CorpusName
 from cg_data.vocabulary import Truth
@@ -125,7 +122,6 @@ def data_audit(
     sets: Sets = None,
 ) -> None:
     """Say how many statements of the samples are false, and how much they leave out; writes audit/CORPUS.json into the run folder."""
-    from cg_data import storage
     from cg_data.audit import audit
     from cluster.audit_view import show
     from cluster.inspect_view import corpus_of
@@ -138,34 +134,6 @@ def data_audit(
         found = audit(folders_of(folder, name), truth=held, reader=reader, share=share, progress=progress)
     storage.write_json(folder.at("audit", f"{name}.json"), found.as_json())
     show(found, display.console)
-
-
-@data_app.command("audit")
-def data_audit(
-    run: Run = None,
-    corpus: Annotated[CorpusName, typer.Option("--corpus", help="Whose samples.")] = CorpusName.SYNTHETIC,
-    truth: Annotated[
-        Truth | None,
-        typer.Option("--truth", help="What is held to be true; default: planted for synthetic, else marks.", show_default=False),
-    ] = None,
-    reader: Annotated[str, typer.Option("--reader", help="The one reader whose marks count; default: all.", show_default=False)] = "",
-    share: Annotated[float, typer.Option("--share", min=0.0, max=1.0, help="Share of the pages, drawn by their ids.")] = 1.0,
-    preset: Preset = None,
-    sets: Sets = None,
-) -> None:
-    """Say how many statements of the samples the truth contradicts or does not bear out, with intervals over subjects."""
-    from cg_data.audit import audit
-    from cluster.audit_view import show
-    from cluster.verify_view import folders_of
-
-    _, folder = load(Asked(run=run, preset=preset, sets=sets))
-    display, chosen = Display(), truth or (Truth.PLANTED if corpus == CorpusName.SYNTHETIC else Truth.MARKS)
-    with display.step("Auditing") as progress:
-        found = audit(folders_of(folder, corpus), truth=chosen, reader=reader, share=share, progress=progress)
-    where = folder.at("audits", f"{corpus}-{chosen}.json")
-    storage.write_json(where, dataclasses.asdict(found))
-    show(found, display.console)
-    display.say(f"All figures are in {where}.")
 
 
 @data_app.command("inspect")

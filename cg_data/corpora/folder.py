@@ -30,7 +30,8 @@ def labels(source: Source, file: SignalFile) -> Labels:
 def list_recordings(uri: str) -> list[str]:
     """Sorted URIs of the recordings in the folder `uri` and its subfolders, by the endings of `cg_data.formats`.
 
-    `uri` may also be one such file. Only the name is looked at: a file that turns out to be something else is refused, with its reason, when it is opened.
+    `uri` may also be one such file. Only the name is looked at: a file that turns out to be something else is refused, with its reason,
+    when it is opened.
 
     Raises:
         StorageError: there is no such folder, it cannot be read, or no recording is in it.
