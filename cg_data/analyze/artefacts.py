@@ -30,7 +30,8 @@ FAULT_MIN_UV = 150.0
 FAULT_FACTOR = 3.0
 FAULT_CORRELATION = 0.4
 """PREP pipeline (Bigdely-Shamlo et al. 2015): a channel whose highest correlation with the others is below 0.4 is bad."""
-FAULT_FAST_SHARE = 0.5
+FAULT_ROUGH = 0.6
+"""RMS of the change from sample to sample over that of the signal, from which a loud channel is one of muscle: a wave of 20 Hz has 0.62."""
 MUSCLE_HZ = (26.0, 70.0)
 """Scalp EEG above 20 Hz is mostly muscle (Whitham et al. 2007). From 26 Hz on (Brunner et al. 1996) a high alpha rhythm, whose second
 harmonic lies at 16 to 26 Hz, and the beta activity of sedatives stay below."""
@@ -93,7 +94,7 @@ def artefacts_of(
     flat_found = _flat_findings(segment_id, std, flat)
     there = mask & ~flat.all(axis=1)
     pops = [f for f in pop_findings(segment_id, eeg_uv, there) if not _beside_flat(f, flat_found)]
-    fault = _unexplained(_fault(windows, muscle, there) & mask[:, None], pops)
+    fault = _unexplained(_fault(windows, there) & mask[:, None], pops)
     flat_rows = np.array([_longest_s(row) >= FLAT_MIN_S for row in flat])
     unusable = ~mask | flat_rows | fault.any(axis=1)
     good = ~unusable
@@ -187,7 +188,7 @@ def _neighbour_medians(values: Floats, good: Bools) -> Floats:
     return result
 
 
-def _fault(windows: Floats, muscle: Floats, good: Bools) -> Bools:
+def _fault(windows: Floats, good: Bools) -> Bools:
     swing = np.ptp(windows, axis=2)
     if not (swing >= FAULT_MIN_UV).any():
         return np.zeros(swing.shape, dtype=np.bool_)
@@ -197,9 +198,10 @@ def _fault(windows: Floats, muscle: Floats, good: Bools) -> Bools:
     highest = np.where((NEIGHBOURS & good[None])[:, :, None], correlation, 0.0).max(axis=1)
     around = np.maximum(_neighbour_medians(swing, good), 1e-9)
     fault: Bools = (swing >= FAULT_MIN_UV) & (swing >= FAULT_FACTOR * around) & (highest < FAULT_CORRELATION)
-    # Muscle is as local and as large, but fast: more than half of its amplitude lies above 20 Hz.
-    slow: Bools = muscle < FAULT_FAST_SHARE * windows.std(axis=2)
-    return fault & slow
+    # Muscle is as local and as large, but fast.
+    wild = windows[fault]
+    fault[fault] = np.diff(wild, axis=1).std(axis=1) < FAULT_ROUGH * wild.std(axis=1)
+    return fault
 
 
 def _fault_findings(segment_id: str, windows: Floats, fault: Bools) -> list[Finding]:
