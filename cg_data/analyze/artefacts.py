@@ -30,15 +30,18 @@ FAULT_MIN_UV = 150.0
 FAULT_FACTOR = 3.0
 FAULT_CORRELATION = 0.4
 """PREP pipeline (Bigdely-Shamlo et al. 2015): a channel whose highest correlation with the others is below 0.4 is bad."""
-FAULT_FAST_SHARE = 0.5
-MUSCLE_HZ = (20.0, 70.0)
-"""Scalp EEG above 20 Hz is mostly muscle (Whitham et al. 2007)."""
+FAULT_ROUGH = 0.6
+"""RMS of the change from sample to sample over that of the signal, from which a loud channel is one of muscle: a wave of 20 Hz has 0.62."""
+MUSCLE_HZ = (26.0, 70.0)
+"""Scalp EEG above 20 Hz is mostly muscle (Whitham et al. 2007). From 26 Hz on (Brunner et al. 1996) a high alpha rhythm, whose second
+harmonic lies at 16 to 26 Hz, and the beta activity of sedatives stay below."""
 MUSCLE_FACTOR = 3.0
 MUSCLE_RANGE_UV = (10.0, 30.0)
 """Muscle: RMS in `MUSCLE_HZ` above MUSCLE_FACTOR times the page's median (Brunner et al. 1996 take four times the local median power, that
 is twice the amplitude, on sleep EEG), but never for less than 10 uV and always for more than 30 uV."""
-MUSCLE_BLOCKS = 3
-"""Tenths of a second in which it must be as rough as `MUSCLE_EVEN` of the roughest: a spike or a pop is sharp in one or two."""
+MUSCLE_LASTS_S = 0.25
+"""Without a gap it must be as rough as `MUSCLE_EVEN` of its roughest for so long: a spike lasts 20 to 70 ms, a sharp wave 70 to 200 ms (IFCN
+glossary, Kane et al. 2017), and in a train of spikes and waves each slow wave is smooth."""
 MUSCLE_EVEN = 0.4
 LINE_MIN_HZ = 15.0
 LINE_FACTOR = 300.0
@@ -55,6 +58,8 @@ AROUND_FLAT_S = 1.0
 """Where an electrode goes flat or comes back, it jumps; that is told by the flat channel."""
 
 _LENGTH = SFREQ_HZ
+_BLOCK = SFREQ_HZ // 20
+_MUSCLE_BLOCKS = round(MUSCLE_LASTS_S * SFREQ_HZ / _BLOCK)
 _HANN: Floats = np.hanning(_LENGTH + 1)[:-1]
 _HIGH: Bools = between(np.fft.rfftfreq(_LENGTH, 1 / SFREQ_HZ).astype(np.float64), *MUSCLE_HZ)
 _RAMP: Floats = np.linspace(-1, 1, _LENGTH) / np.linalg.norm(np.linspace(-1, 1, _LENGTH))
@@ -89,7 +94,7 @@ def artefacts_of(
     flat_found = _flat_findings(segment_id, std, flat)
     there = mask & ~flat.all(axis=1)
     pops = [f for f in pop_findings(segment_id, eeg_uv, there) if not _beside_flat(f, flat_found)]
-    fault = _unexplained(_fault(windows, muscle, there) & mask[:, None], pops)
+    fault = _unexplained(_fault(windows, there) & mask[:, None], pops)
     flat_rows = np.array([_longest_s(row) >= FLAT_MIN_S for row in flat])
     unusable = ~mask | flat_rows | fault.any(axis=1)
     good = ~unusable
@@ -183,7 +188,7 @@ def _neighbour_medians(values: Floats, good: Bools) -> Floats:
     return result
 
 
-def _fault(windows: Floats, muscle: Floats, good: Bools) -> Bools:
+def _fault(windows: Floats, good: Bools) -> Bools:
     swing = np.ptp(windows, axis=2)
     if not (swing >= FAULT_MIN_UV).any():
         return np.zeros(swing.shape, dtype=np.bool_)
@@ -193,9 +198,10 @@ def _fault(windows: Floats, muscle: Floats, good: Bools) -> Bools:
     highest = np.where((NEIGHBOURS & good[None])[:, :, None], correlation, 0.0).max(axis=1)
     around = np.maximum(_neighbour_medians(swing, good), 1e-9)
     fault: Bools = (swing >= FAULT_MIN_UV) & (swing >= FAULT_FACTOR * around) & (highest < FAULT_CORRELATION)
-    # Muscle is as local and as large, but fast: more than half of its amplitude lies above 20 Hz.
-    slow: Bools = muscle < FAULT_FAST_SHARE * windows.std(axis=2)
-    return fault & slow
+    # Muscle is as local and as large, but fast.
+    wild = windows[fault]
+    fault[fault] = np.diff(wild, axis=1).std(axis=1) < FAULT_ROUGH * wild.std(axis=1)
+    return fault
 
 
 def _fault_findings(segment_id: str, windows: Floats, fault: Bools) -> list[Finding]:
@@ -210,7 +216,7 @@ def _fault_findings(segment_id: str, windows: Floats, fault: Bools) -> list[Find
 
 
 def muscle_uv(windows: Floats) -> Floats:
-    """RMS from 20 to 70 Hz of `(channels, windows, 200)` mean-free windows, by Parseval on Hann windows."""
+    """RMS in `MUSCLE_HZ` of `(channels, windows, 200)` mean-free windows, by Parseval on Hann windows."""
     power = np.abs(scipy.fft.rfft(windows * _HANN, axis=2)[:, :, _HIGH]) ** 2
     rms: Floats = np.sqrt(2 * power.sum(axis=2) / (_LENGTH * float(_HANN @ _HANN)))
     return rms
@@ -227,14 +233,15 @@ def _muscle_findings(segment_id: str, windows: Floats, rms: Floats, good: Bools)
     when = np.flatnonzero(above.any(axis=0))
     when_s = _seconds((int(when[0]), int(when[-1]) + 1))
     where = names_of(np.flatnonzero(above.any(axis=1)))
-    return [finding(segment_id, FindingKind.MUSCLE, where, float(rms[above].max()), threshold, "uV RMS 20-70 Hz", when_s)]
+    return [finding(segment_id, FindingKind.MUSCLE, where, float(rms[above].max()), threshold, "uV RMS 26-70 Hz", when_s)]
 
 
 def _lasting(windows: Floats) -> Bools:
-    """Which of some windows `(n, 200)` are rough for more than the moment of one sharp transient."""
+    """Which of some windows `(n, 200)` are rough for longer than a sharp transient, without a gap."""
     changes = np.diff(windows, axis=1, append=windows[:, -1:])
-    rough = np.sqrt((changes.reshape(len(windows), 10, SFREQ_HZ // 10) ** 2).mean(axis=2))
-    lasting: Bools = (rough >= MUSCLE_EVEN * rough.max(axis=1, keepdims=True)).sum(axis=1) >= MUSCLE_BLOCKS
+    rough = np.sqrt((changes.reshape(len(windows), _LENGTH // _BLOCK, _BLOCK) ** 2).mean(axis=2))
+    even = rough >= MUSCLE_EVEN * rough.max(axis=1, keepdims=True)
+    lasting: Bools = np.lib.stride_tricks.sliding_window_view(even, _MUSCLE_BLOCKS, axis=1).all(axis=2).any(axis=1)
     return lasting
 
 

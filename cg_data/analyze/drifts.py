@@ -28,6 +28,8 @@ SWEAT_HZ = 0.8
 SWEAT_SHARE = 0.85
 """Share of the power up to 4 Hz that lies below `SWEAT_HZ`. Sweat sways at 0.25 to 0.5 Hz (Kane et al. 2017: slower than 1 Hz), the slow
 waves of sleep and blinks have more than this above."""
+SWEAT_STEADY = 0.4
+"""Share of the swing that each half of the page must have: sweat sways on, an amplifier's recovery from a jump or a movement ends."""
 SLOW_EYES_CORRELATION = -0.5
 """F7 and F8 that drift against each other by more are slow rolling eyes (AASM: slow eye movements), not sweat."""
 
@@ -65,7 +67,8 @@ def drift_findings(segment_id: str, eeg_uv: npt.NDArray[np.float32], usable: Boo
     if _touching(breathing):
         where, value = names_of(np.flatnonzero(breathing)), float(np.median(explained[breathing]))
         found.append(finding(segment_id, FindingKind.RESPIRATION, where, value, BREATH_FIT, "share of one sinusoid in the slow signal"))
-    sweating = usable & ~breathing & (swing >= SWEAT_MIN_UV) & (_share_below(slow) >= SWEAT_SHARE)
+    steady = np.ptp(slow.reshape(len(slow), 2, -1), axis=2).min(axis=1) >= SWEAT_STEADY * swing
+    sweating = usable & ~breathing & steady & (swing >= SWEAT_MIN_UV) & (_share_below(slow) >= SWEAT_SHARE)
     if not deep_sleep and _touching(sweating) and sweating[_FRONT].any() and not _eyes_roll(slow, usable):
         where, value = names_of(np.flatnonzero(sweating)), float(np.median(swing[sweating]))
         found.append(finding(segment_id, FindingKind.SWEAT, where, value, SWEAT_MIN_UV, "uV peak to peak below 0.8 Hz"))

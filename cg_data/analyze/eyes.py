@@ -31,6 +31,9 @@ BLINK_UNDERSHOOT = 0.4
 """Greatest negative deflection within 0.4 s, over the height: the high-pass leaves a quarter, a discharge has waves as high."""
 BLINK_ALONE = 4.0
 """Height over the median deflection of the frontal poles: rhythmic delta waves follow each other, blinks stand alone."""
+BLINK_MOST = 0.5
+"""Least share that blinks must have among all waves of either sign at the frontal poles that reach `BLINK_EVEN` of the highest blink: one
+that looks like a blink among discharges or delta waves of other fields is one of those."""
 FIELD_LIKENESS = 0.9
 """Cosine between the map of the movement and the field of the eyes below: frontal delta falls off less, discharges have other fields."""
 GAZE_SHARP = 0.7
@@ -91,7 +94,14 @@ def _blinks(slow: Floats, usable: Bools) -> list[tuple[float, float]]:
         even = even and pole[max(0, at - wide) : at + wide].min() >= -BLINK_UNDERSHOOT * height
         if even and alike >= BLINK_CORRELATION and _likeness(rise, _BLINK_FIELD, usable) >= FIELD_LIKENESS:
             found.append((at / _RATE_HZ, float(height)))
-    return found
+    return found if _are_most(found, np.abs(pole)) else []
+
+
+def _are_most(blinks: list[tuple[float, float]], height: Floats) -> bool:
+    """Whether at least `BLINK_MOST` of the waves that are about as high as the highest blink are blinks."""
+    as_high = BLINK_EVEN * max((uv for _, uv in blinks), default=np.inf)
+    waves, _ = scipy.signal.find_peaks(np.pad(height, 1), prominence=as_high)
+    return sum(uv >= as_high for _, uv in blinks) >= BLINK_MOST * len(waves)
 
 
 def _gazes(slow: Floats, usable: Bools) -> list[tuple[float, float]]:

@@ -32,10 +32,14 @@ SHARP_SHARE = 0.5
 """Share of the averaged beat's amplitude that lies in `QRS_HZ`: periodic discharges have their slow wave, the QRS has none."""
 BEAT_MIN_UV = 4.0
 """Averaged beat on the channel that shows it best; below it the artefact is not seen on a page of 100 uV a row."""
+BEAT_STANDS_OUT = 2.0
+"""The averaged beat over what is left beside it of the EEG, both peak to peak in `QRS_HZ`: of noise about 1 is left, of a heart nothing else."""
 _EDGE = 20
 _APART = int(SFREQ_HZ * 60 / RATE_PER_MIN[1] * 0.9)
 _MIN_CHANNELS = 10
 _REACH = 30
+_QRS = slice(_REACH - 12, _REACH + 13)
+"""The beat within its averages of `2 * _REACH` samples: 60 ms on both sides."""
 _MIN_BEATS = 6
 
 _HZ = np.fft.rfftfreq(SEGMENT_SAMPLES, 1 / SFREQ_HZ).astype(np.float64)
@@ -70,12 +74,13 @@ def _sharp(signal: Floats) -> Floats:
 
 
 def _judged(segment_id: str, rows: npt.NDArray[np.intp], beat: Floats, whole: Floats, onto_plane: Floats) -> Finding | None:
-    """The averaged beat `(channels, 60)` in `QRS_HZ` and unfiltered: is it seen, far, and sharp?"""
+    """The averaged beat `(channels, 60)` in `QRS_HZ` and unfiltered: is it seen, far, sharp, and does it stand out?"""
     swing, peak = np.ptp(beat, axis=1), beat[:, _REACH]
     loudest = int(np.argmax(swing))
     far = np.sum((onto_plane @ peak) ** 2) >= PLANE_SHARE * np.sum(peak**2)
     sharp = swing[loudest] >= SHARP_SHARE * np.ptp(whole[loudest])
-    if not far or not sharp or swing[loudest] < BEAT_MIN_UV:
+    stands_out = np.ptp(beat[loudest, _QRS]) >= BEAT_STANDS_OUT * np.ptp(np.delete(beat[loudest], _QRS))
+    if not far or not sharp or not stands_out or swing[loudest] < BEAT_MIN_UV:
         return None
     seen = swing >= max(0.5 * swing[loudest], 0.5 * BEAT_MIN_UV)
     value = float(swing[loudest])

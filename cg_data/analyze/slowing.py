@@ -16,6 +16,9 @@ SLOW_RATIO = 6.0
 """Power of `SLOW_HZ` over `FAST_HZ` from which a part of the head is slowed. The ratio of slow to alpha power parts normal from slowed
 EEG at 3.7 with eyes closed (Finnigan, Wong and Read 2016); healthy adults with open eyes reach 3.2 in these bands, so it is set at twice
 what they show."""
+SLOW_RATIO_UNLABELLED = 12.0
+"""Where no label says that the page is one of wakefulness, twice as much: light sleep is slower than wakefulness (its stage 2 reaches 7 at
+the vertex in these bands), and its spindles and K-complexes may be missed."""
 SLOW_MIN_UV = 5.0
 """RMS of `SLOW_HZ` that slowing must have, 14 uV peak to peak: below it a page is poor in everything, not slow."""
 DEEP_HZ = (0.5, 2.0)
@@ -41,8 +44,8 @@ def slowing_finding(
 ) -> Finding | None:
     """Slowing of the whole head (three quarters of its parts), of parts of it, or of the posterior rhythm; the caller rules out sleep.
 
-    Where no label says that the page is one of wakefulness (`awake`), slow waves as high as those of deep sleep are not judged. At
-    least two electrodes must be slowed; `usable` leaves out those that eye movements or muscle disturb.
+    Where no label says that the page is one of wakefulness (`awake`), more is asked (`SLOW_RATIO_UNLABELLED`) and slow waves as high as
+    those of deep sleep are not judged. At least two electrodes must be slowed; `usable` leaves out those that eye movements or muscle disturb.
     """
     if posterior is not None and posterior.frequency_hz < SLOW_POSTERIOR_HZ:
         value, unit = posterior.frequency_hz, "Hz posterior rhythm"
@@ -50,8 +53,8 @@ def slowing_finding(
     if not awake and _may_be_deep_sleep(spectrum, usable):
         return None
     slow, fast = band_power_uv2(spectrum, *SLOW_HZ), band_power_uv2(spectrum, *FAST_HZ)
-    ratio = slow / np.maximum(fast, 1e-9)
-    slowed = usable & (ratio >= SLOW_RATIO) & (slow >= SLOW_MIN_UV**2)
+    ratio, least = slow / np.maximum(fast, 1e-9), SLOW_RATIO if awake else SLOW_RATIO_UNLABELLED
+    slowed = usable & (ratio >= least) & (slow >= SLOW_MIN_UV**2)
     judged = [rows for rows in _PARTS if usable[rows].any()]
     parts = [rows for rows in judged if slowed[rows].sum() * 2 > usable[rows].sum()]
     if not parts:
@@ -61,7 +64,7 @@ def slowing_finding(
     if len(rows) < 2:
         return None
     value = float(np.median(ratio[rows]))
-    return finding(segment_id, FindingKind.SLOWING, names_of(rows), value, SLOW_RATIO, "times the power from 8 to 20 Hz")
+    return finding(segment_id, FindingKind.SLOWING, names_of(rows), value, least, "times the power from 8 to 20 Hz")
 
 
 def _may_be_deep_sleep(spectrum: Spectrum, usable: Bools) -> bool:
