@@ -64,6 +64,7 @@ class InstructSettings(Settings):
     opens: int = Field(default=1, ge=0)
     descriptions: int = Field(default=1, ge=0)
     conversations: int = Field(default=1, ge=0)
+    details: int = Field(default=1, ge=0, description="questions on where, when, how many and how fast; 0: no other kind has them either")
 
 
 class TeacherSettings(Settings):

@@ -13,7 +13,7 @@ from cg_data.vocabulary import FAMILY_OF, FindingKind
 
 
 class Aspect(StrEnum):
-    """What a claim is about. The first seven stand for themselves, the others describe one of those (`Claim.of`)."""
+    """What a claim is about. The first nine, down to the background, stand for themselves; the others describe one of them (`Claim.of`)."""
 
     FINDING = "finding"
     POSTERIOR_RHYTHM = "posterior_rhythm"
@@ -21,11 +21,13 @@ class Aspect(StrEnum):
     STAGE = "stage"
     EYES = "eyes"
     MISSING = "missing"
+    MONTAGE = "montage"
     OTHER = "other"
     BACKGROUND = "background"
     CHANNEL = "channel"
     MAXIMUM = "maximum"
     REVERSAL = "reversal"
+    OPPOSITE = "opposite"
     REGION = "region"
     SIDE = "side"
     EXTENT = "extent"

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
+import statistics
 from collections.abc import Iterable
 
 from cg_data.analyze.annotate import present_kinds
 from cg_data.analyze.cleaning import EventGroup, group_events
 from cg_data.analyze.layout import in_page_order
-from cg_data.records import Annotation, RegionRhythm, Segment
+from cg_data.analyze.posterior import REACTIVE_RATIO
+from cg_data.instruct.wording import MANY
+from cg_data.records import Annotation, Dipole, PosteriorRhythm, RegionRhythm, Segment
 from cg_data.vocabulary import (
     BAND_EDGES_HZ,
     CHANNELS,
@@ -21,7 +25,9 @@ from cg_data.vocabulary import (
     Eyes,
     Family,
     FindingKind,
+    Montage,
     Region,
+    Side,
     Stage,
 )
 
@@ -29,6 +35,8 @@ GENERALISED_FRACTION = 0.5
 """A discharge over both sides and at least this share of the electrodes is generalised."""
 LATERAL_RATIO = 3
 """One side: at least this many electrodes of it for each of the other."""
+TRAIN_GAP_S = 1.0
+"""Discharges further apart are no train."""
 
 _RHYTHM_KINDS = {
     Band.ALPHA: FindingKind.ALPHA_RHYTHM,
@@ -40,7 +48,7 @@ _RHYTHM_KINDS = {
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Statement:
-    """Words, and the ids of the events and findings that they rest on."""
+    """Words, and the ids of the events, findings, dipoles and the rhythm that they rest on."""
 
     text: str
     evidence: tuple[str, ...] = ()
@@ -48,11 +56,12 @@ class Statement:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Discharge:
-    """The commonest epileptiform discharge of a page: its kind, where, and the channel of greatest voltage."""
+    """The commonest epileptiform discharge of a page: its kind, where, the channel of greatest voltage, and its highest dipole."""
 
     kind: FindingKind
     location: str
     maximum: str
+    dipole: Dipole | None
     evidence: tuple[str, ...]
 
 
@@ -62,6 +71,11 @@ class Facts:
     kinds: frozenset[FindingKind]
     groups: tuple[EventGroup, ...]
     missing: tuple[str, ...]
+    montage: Montage
+
+    @property
+    def n_recorded(self) -> int:
+        return len(CHANNELS) - len(self.missing)
 
 
 def facts_of(segment: Segment, annotation: Annotation) -> Facts:
@@ -70,6 +84,7 @@ def facts_of(segment: Segment, annotation: Annotation) -> Facts:
         kinds=present_kinds(annotation),
         groups=group_events(annotation.events, segment.eeg_uv),
         missing=tuple(name for name, exists in zip(CHANNELS, segment.mask, strict=True) if not exists),
+        montage=Montage(segment.montage),
     )
 
 
@@ -120,37 +135,71 @@ def dominant_rhythm(facts: Facts, region: Region) -> Statement | None:
     return Statement(text=str(rhythm.band), evidence=ids) if ids else None
 
 
-def locate(channels: Iterable[str], maximum: str, n_recorded: int) -> str:
-    """Side and region of a field: "generalised", "left temporal", "bilateral frontal", "midline central"."""
+def side_of(channels: Iterable[str], n_recorded: int) -> Side:
+    """Side of a field: generalised over both sides and half of the electrodes, one side with three of it for each of the other."""
     names = set(channels)
     left, right = len(names & LEFT_CHANNELS), len(names & RIGHT_CHANNELS)
     if left and right and len(names) >= GENERALISED_FRACTION * n_recorded:
-        return "generalised"
+        return Side.GENERALISED
     if not left and not right:
-        side = "midline"
-    elif left >= LATERAL_RATIO * right:
-        side = "left"
-    elif right >= LATERAL_RATIO * left:
-        side = "right"
-    else:
-        side = "bilateral"
-    return f"{side} {region_of(maximum)}"
+        return Side.MIDLINE
+    if left >= LATERAL_RATIO * right:
+        return Side.LEFT
+    return Side.RIGHT if right >= LATERAL_RATIO * left else Side.BILATERAL
+
+
+def is_widespread(channels: Iterable[str]) -> bool:
+    """Many electrodes, or some of every region."""
+    names = set(channels)
+    return len(names) >= MANY or all(names.intersection(region) for region in REGION_CHANNELS.values())
+
+
+def locate(channels: Iterable[str], maximum: str, n_recorded: int) -> str:
+    """Side and region of a field: "generalised", "left temporal", "bilateral frontal", "midline central"."""
+    side = side_of(channels, n_recorded)
+    return str(side) if side is Side.GENERALISED else f"{side} {region_of(maximum)}"
 
 
 def main_discharge(facts: Facts) -> Discharge | None:
-    """The discharge with the most events on the page, or None."""
-    n_recorded = len(CHANNELS) - len(facts.missing)
+    """The discharge with the most events on the page, or None. Where it has a dipole, that says where the maximum is."""
     found: dict[tuple[FindingKind, str], list[EventGroup]] = {}
     for group in facts.groups:
         if FAMILY_OF[group.kind] == Family.EPILEPTIFORM:
-            found.setdefault((group.kind, locate(group.channels, group.maximum, n_recorded)), []).append(group)
+            found.setdefault((group.kind, locate(group.channels, group.maximum, facts.n_recorded)), []).append(group)
     if not found:
         return None
     (kind, location), groups = max(found.items(), key=lambda item: sum(len(g.event_ids) for g in item[1]))
     largest = max(groups, key=lambda g: len(g.event_ids))
     ids = tuple(event_id for group in groups for event_id in group.event_ids)
+    dipoles = [d for d in facts.annotation.dipoles if d.kind == kind and not set(ids).isdisjoint(d.event_ids)]
+    dipole = max(dipoles, key=lambda d: d.amplitude_uv, default=None)
+    maximum = largest.maximum if dipole is None else dipole.maximum
     findings = tuple(f.finding_id for f in facts.annotation.findings if f.kind == kind)
-    return Discharge(kind=kind, location=location, maximum=largest.maximum, evidence=findings + ids)
+    evidence = (*findings, *ids, *((dipole.dipole_id,) if dipole is not None else ()))
+    return Discharge(kind=kind, location=location, maximum=maximum, dipole=dipole, evidence=evidence)
+
+
+def reversal_of(dipole: Dipole) -> str:
+    """The electrode of phase reversal, in the longitudinal chain before the transverse one; "" where there is none."""
+    return dipole.longitudinal_reversal or dipole.transverse_reversal
+
+
+def is_reactive(rhythm: PosteriorRhythm) -> bool | None:
+    """Whether opening the eyes blocks a posterior rhythm; None where the page does not hold both states."""
+    return None if rhythm.reactivity is None else rhythm.reactivity >= REACTIVE_RATIO
+
+
+def repetition_hz(facts: Facts, kind: FindingKind) -> float | None:
+    """Rate of a train of discharges: one over the median interval between onsets, on the channel with most of them; None below three."""
+    ids = {event_id for group in groups_of(facts, kind) for event_id in group.event_ids}
+    onsets: dict[str, list[float]] = {}
+    for event in facts.annotation.events:
+        if event.event_id in ids:
+            onsets.setdefault(event.channel, []).append(event.onset_s)
+    trains: list[list[float]] = sorted(onsets.values(), key=len)
+    longest = sorted(trains[-1]) if trains else []
+    steps = [b - a for a, b in itertools.pairwise(longest) if 0 < b - a < TRAIN_GAP_S]
+    return 1 / statistics.median(steps) if len(steps) >= 2 else None
 
 
 def main_artefact(facts: Facts) -> FindingKind | None:

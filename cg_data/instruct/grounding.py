@@ -137,7 +137,7 @@ def _answered(asked: str, facts: Facts, *, yes: bool) -> tuple[list[Claim], list
     heads = [dataclasses.replace(c, negated=not c.negated) for c in claims if c.aspect is Aspect.FINDING or c.of is c.aspect]
     if whole is not None:
         return heads, [whole] * len(heads)
-    told = all(c.aspect is Aspect.FINDING for c, ruling in zip(claims, rulings, strict=True) if ruling is Ruling.UNSUPPORTED)
+    told = any(c.aspect is Aspect.FINDING for c, ruling in zip(claims, rulings, strict=True) if ruling is Ruling.UNSUPPORTED)
     return heads, [judge(head, facts) if told else Ruling.UNSUPPORTED for head in heads]
 
 

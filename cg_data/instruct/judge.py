@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import itertools
-import statistics
 from collections.abc import Callable, Iterable, Mapping
 from enum import StrEnum
 
 from cg_data.instruct.claims import Aspect, Claim
-from cg_data.instruct.facts import GENERALISED_FRACTION, LATERAL_RATIO, Facts, band_of, channels_of, groups_of
-from cg_data.instruct.wording import MANY
+from cg_data.instruct.facts import Facts, band_of, channels_of, groups_of, is_reactive, is_widespread, repetition_hz, side_of
 from cg_data.records import Dipole
 from cg_data.vocabulary import (
     CHANNELS,
@@ -50,8 +47,6 @@ COUNT_TOLERANCE = 0.2
 """Share of counts above five; up to five they must be exact."""
 SPINDLE_HZ = (11.0, 16.0)
 """AASM manual: the band that defines a spindle. The annotation does not measure it, so only the definition is supported, not a point."""
-REACTIVE_RATIO = 2.0
-"""Alpha power, eyes closed over eyes open, from which the rhythm counts as reactive: amplitude falls by at least 30 %."""
 _SLACK = 1e-6
 
 BAND_OF: Mapping[FindingKind, Band] = {
@@ -89,7 +84,8 @@ def place_of(facts: Facts, claim: Claim) -> frozenset[str]:
     if claim.of is Aspect.POSTERIOR_RHYTHM:
         posterior = facts.annotation.posterior
         return frozenset(posterior.channels) if posterior is not None else frozenset(channels_of(facts, [FindingKind.ALPHA_RHYTHM]))
-    return frozenset(channels_of(facts, claim.kinds)) | _band_place(facts, claim.kinds)
+    fields = frozenset(name for dipole in _dipoles(claim, facts) for name in dipole.field)
+    return frozenset(channels_of(facts, claim.kinds)) | fields | _band_place(facts, claim.kinds)
 
 
 def _band_place(facts: Facts, kinds: Iterable[FindingKind]) -> frozenset[str]:
@@ -128,11 +124,6 @@ def _is_at(channels: frozenset[str], claim: Claim) -> bool:
     return all(channels & place for place in claim.places)
 
 
-def is_widespread(channels: frozenset[str]) -> bool:
-    """Many electrodes, or some of every region."""
-    return len(channels) >= MANY or all(channels.intersection(names) for names in REGION_CHANNELS.values())
-
-
 def _posterior_rhythm(claim: Claim, facts: Facts) -> Ruling:
     present = facts.annotation.posterior is not None or FindingKind.ALPHA_RHYTHM in facts.kinds
     return _ruled(present != claim.negated)
@@ -161,6 +152,10 @@ def _missing(claim: Claim, facts: Facts) -> Ruling:
     return _ruled(not facts.missing if not said else said <= set(facts.missing))
 
 
+def _montage(claim: Claim, facts: Facts) -> Ruling:
+    return _denied(claim, _ruled(facts.montage.value in claim.names[0].split("/")))
+
+
 def _untold(claim: Claim, facts: Facts) -> Ruling:
     return Ruling.UNSUPPORTED
 
@@ -178,19 +173,6 @@ def _region(claim: Claim, facts: Facts) -> Ruling:
     return _ruled(None if _is_untold(claim, facts) else all(place_of(facts, claim) & place for place in claim.places))
 
 
-def side_of(channels: Iterable[str], n_recorded: int) -> Side:
-    """Side of a field by the rule of `facts.locate`: three electrodes of one side for each of the other, generalised from half the head."""
-    names = set(channels)
-    left, right = len(names & LEFT_CHANNELS), len(names & RIGHT_CHANNELS)
-    if left and right and len(names) >= GENERALISED_FRACTION * n_recorded:
-        return Side.GENERALISED
-    if not left and not right:
-        return Side.MIDLINE
-    if left >= LATERAL_RATIO * right:
-        return Side.LEFT
-    return Side.RIGHT if right >= LATERAL_RATIO * left else Side.BILATERAL
-
-
 def _side(claim: Claim, facts: Facts) -> Ruling:
     if _is_untold(claim, facts):
         return Ruling.UNSUPPORTED
@@ -206,7 +188,7 @@ def _side(claim: Claim, facts: Facts) -> Ruling:
 def _has_side(field: frozenset[str], name: str, facts: Facts) -> bool:
     if name == Side.BILATERAL:
         return bool(field & LEFT_CHANNELS and field & RIGHT_CHANNELS)
-    return side_of(field, len(CHANNELS) - len(facts.missing)) == name
+    return side_of(field, facts.n_recorded) == name
 
 
 def _extent(claim: Claim, facts: Facts) -> Ruling:
@@ -234,6 +216,11 @@ def _reversal(claim: Claim, facts: Facts) -> Ruling:
     return _ruled(bool(found.intersection(claim.names)) if dipoles else None)
 
 
+def _opposite(claim: Claim, facts: Facts) -> Ruling:
+    dipoles = _dipoles(claim, facts)
+    return _ruled(any(d.opposite in claim.names for d in dipoles) if dipoles else None)
+
+
 def _polarity(claim: Claim, facts: Facts) -> Ruling:
     dipoles = _dipoles(claim, facts)
     return _ruled(any(d.polarity in claim.names for d in dipoles) if dipoles else None)
@@ -246,9 +233,8 @@ def _orientation(claim: Claim, facts: Facts) -> Ruling:
 
 def _reactivity(claim: Claim, facts: Facts) -> Ruling:
     posterior = facts.annotation.posterior
-    if posterior is None or posterior.reactivity is None:
-        return Ruling.UNSUPPORTED
-    return _ruled((posterior.reactivity >= REACTIVE_RATIO) == (claim.names == ("yes",)))
+    reactive = is_reactive(posterior) if posterior is not None else None
+    return _ruled(None if reactive is None else reactive == (claim.names == ("yes",)))
 
 
 def spans_of(claim: Claim, facts: Facts) -> list[tuple[float, float]]:
@@ -281,13 +267,13 @@ def _duration(claim: Claim, facts: Facts) -> Ruling:
 
 
 def _within(claim: Claim, values: Iterable[float], tolerance: float | Callable[[float], float]) -> bool | None:
-    """Whether some known value lies within the claimed one or range; None where none is known."""
+    """Whether some known value lies within the claimed range, or near each of the claimed ones; None where none is known."""
     known = list(values)
     if not known:
         return None
-    low, high = min(claim.numbers), max(claim.numbers)
+    ends = [(min(claim.numbers), max(claim.numbers))] if claim.is_range else [(number, number) for number in claim.numbers]
     far = tolerance if callable(tolerance) else lambda _: tolerance
-    return any(low - far(value) - _SLACK <= value <= high + far(value) + _SLACK for value in known)
+    return all(any(low - far(value) - _SLACK <= value <= high + far(value) + _SLACK for value in known) for low, high in ends)
 
 
 def _frequency(claim: Claim, facts: Facts) -> Ruling:
@@ -298,7 +284,8 @@ def _frequency(claim: Claim, facts: Facts) -> Ruling:
             return Ruling.CONTRADICTED
         return Ruling.SUPPORTED if claim.is_range else Ruling.UNSUPPORTED
     if FindingKind.SPIKE_AND_SLOW_WAVE in kinds:
-        return _ruled(_within(claim, repetition_hz(facts, FindingKind.SPIKE_AND_SLOW_WAVE), REPETITION_TOLERANCE_HZ))
+        rate_hz = repetition_hz(facts, FindingKind.SPIKE_AND_SLOW_WAVE)
+        return _ruled(_within(claim, [] if rate_hz is None else [rate_hz], REPETITION_TOLERANCE_HZ))
     return _ruled(_within(claim, _rhythms_hz(claim, facts), FREQUENCY_TOLERANCE_HZ))
 
 
@@ -315,19 +302,6 @@ def _rhythms_hz(claim: Claim, facts: Facts) -> list[float]:
     if claim.of is Aspect.POSTERIOR_RHYTHM and FindingKind.ALPHA_RHYTHM in facts.kinds:
         known += [r.dominant_hz for r in rhythms if r.region is Region.POSTERIOR]
     return known
-
-
-def repetition_hz(facts: Facts, kind: FindingKind) -> list[float]:
-    """Rate of a train of discharges: one over the median interval between onsets, on the channel with most of them; none below three."""
-    ids = {event_id for group in groups_of(facts, kind) for event_id in group.event_ids}
-    onsets: dict[str, list[float]] = {}
-    for event in facts.annotation.events:
-        if event.event_id in ids:
-            onsets.setdefault(event.channel, []).append(event.onset_s)
-    trains: list[list[float]] = sorted(onsets.values(), key=len)
-    longest = sorted(trains[-1]) if trains else []
-    steps = [b - a for a, b in itertools.pairwise(longest) if b - a < 1.0]
-    return [1 / statistics.median(steps)] if len(steps) >= 2 and statistics.median(steps) > 0 else []
 
 
 def _amplitude(claim: Claim, facts: Facts) -> Ruling:
@@ -367,11 +341,13 @@ _JUDGES: Mapping[Aspect, Callable[[Claim, Facts], Ruling]] = {
     Aspect.STAGE: _stage,
     Aspect.EYES: _eyes,
     Aspect.MISSING: _missing,
+    Aspect.MONTAGE: _montage,
     Aspect.OTHER: _untold,
     Aspect.BACKGROUND: _untold,
     Aspect.CHANNEL: _channel,
     Aspect.MAXIMUM: _maximum,
     Aspect.REVERSAL: _reversal,
+    Aspect.OPPOSITE: _opposite,
     Aspect.REGION: _region,
     Aspect.SIDE: _side,
     Aspect.EXTENT: _extent,

@@ -13,7 +13,7 @@ from cg_data.instruct.scan import ALL_RECORDED, SYMMETRY, TIMES, Token, scan
 from cg_data.vocabulary import FAMILY_OF, FindingKind
 
 _DESCRIBED = frozenset({Aspect.FINDING, Aspect.POSTERIOR_RHYTHM, Aspect.SEIZURE, Aspect.OTHER, Aspect.BACKGROUND})
-_HEADS = _DESCRIBED | {Aspect.STAGE, Aspect.EYES, SYMMETRY}
+_HEADS = _DESCRIBED | {Aspect.STAGE, Aspect.EYES, Aspect.MONTAGE, SYMMETRY}
 _PLACES = frozenset({Aspect.REGION, Aspect.SIDE, Aspect.EXTENT, Aspect.CHANNEL})
 _JOINED = re.compile(r"[\s,/&()]*(?:and|or|nor|as well as|to)?[\s,(]*(?:at|around|the|in|over|(?:electrodes?|channels?|leads?))*\s*")
 _COORDINATED = re.compile(r"\s*(?:,|/|&|,? ?and|,? ?or|,? ?nor|and/or)\s*(?:an? |the |any |occasional |rare )?")
@@ -81,6 +81,8 @@ def parse(sentence: str, about: Subject | None = None) -> Parsed:
     """Claims of a sentence as though asserted, and its subject. `about` is what "they" or a bare "at C3" refers to."""
     text = terms.plain(sentence)
     tokens = _without_titles(text, scan(text))
+    if re.search(terms.REVERSAL_CUE, text):  # where it reverses is told in a bipolar montage, whatever the page is shown in
+        tokens = [token for token in tokens if token.label != Aspect.MONTAGE]
     masked = _mask(text, [t for t in tokens if t.label in (Aspect.REACTIVITY, ALL_RECORDED)])
     measures = _background_measures(tokens)
     if measures:
@@ -278,9 +280,11 @@ def _aspect(text: str, chain: list[Token], group: _Group) -> Aspect:
     if aspect is not Aspect.CHANNEL:
         return aspect
     starts = [head.end for head in group.heads if head.end <= chain[0].start]
-    before = text[max([chain[0].start - 40, *starts]) : chain[0].start]
+    before = text[max([0, chain[0].start - 40, *starts]) : chain[0].start]
     if re.search(terms.REVERSAL_CUE, before):
         return Aspect.REVERSAL
+    if re.search(terms.OPPOSITE_CUE, before):
+        return Aspect.OPPOSITE
     return Aspect.MAXIMUM if re.search(rf"\b{terms.MAXIMUM_CUE}\b", before) else aspect
 
 

@@ -113,13 +113,13 @@ def ask_choice(facts: Facts, rng: random.Random, prevalence: Mapping[FindingKind
     vigilance = state(facts)
     if vigilance is not None and (not present or rng.random() < STATE_SHARE):
         wrong = other_states(vigilance.text, rng)[: N_OPTIONS - 1]
-        return _choice("stage", rng.choice(MCQ_QUESTIONS["stage"]), vigilance, wrong, rng)
+        return choice("stage", rng.choice(MCQ_QUESTIONS["stage"]), vigilance, wrong, rng)
     if not present or len(absent) < N_OPTIONS - 1:
         return None
     kind = rng.choice(present)
     wrong = [KIND_WORDS[k] for k in _distractors(absent, rng, prevalence)]
     right = Statement(text=KIND_WORDS[kind], evidence=evidence_of(facts, [kind]))
-    return _choice(kind.value, rng.choice(MCQ_QUESTIONS["finding"]), right, wrong, rng)
+    return choice(kind.value, rng.choice(MCQ_QUESTIONS["finding"]), right, wrong, rng)
 
 
 def _distractors(absent: Sequence[FindingKind], rng: random.Random, prevalence: Mapping[FindingKind, float]) -> list[FindingKind]:
@@ -152,7 +152,7 @@ def ask_complex_choice(facts: Facts, rng: random.Random, prevalence: Mapping[Fin
     pairs = [(a, b) for a in (first.text, false_first) for b in (KIND_WORDS[second], KIND_WORDS[false_kinds[0]])]
     right, *wrong = (f"{a}, with {b}" for a, b in pairs)
     answer = Statement(text=right, evidence=first.evidence + evidence_of(facts, [second]))
-    return _choice(f"{topic}+{second.value}", rng.choice(COMPLEX_QUESTIONS), answer, wrong, rng)
+    return choice(f"{topic}+{second.value}", rng.choice(COMPLEX_QUESTIONS), answer, wrong, rng)
 
 
 def _split(facts: Facts) -> tuple[list[FindingKind], list[FindingKind]]:
@@ -171,7 +171,8 @@ def other_states(right: str, rng: random.Random) -> list[str]:
     return sorted(false, key=lambda s: s in rare)
 
 
-def _choice(topic: str, question: str, right: Statement, wrong: Sequence[str], rng: random.Random) -> Asked:
+def choice(topic: str, question: str, right: Statement, wrong: Sequence[str], rng: random.Random) -> Asked:
+    """A question with lettered options in random order."""
     options = [right.text, *wrong]
     rng.shuffle(options)
     index = options.index(right.text)

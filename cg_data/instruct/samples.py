@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import random
 from collections import Counter
 from collections.abc import Iterable, Mapping
 
-from cg_data.instruct.captions import caption, description
+from cg_data.instruct.captions import caption
+from cg_data.instruct.descriptions import description
+from cg_data.instruct.detail_questions import OPEN, PRESENCE_KINDS, ask_complex_detail, ask_detail, topics
 from cg_data.instruct.facts import Facts, Statement, facts_of
 from cg_data.instruct.prompt import PROMPT_VERSION, first_turn
 from cg_data.instruct.questions import (
@@ -27,6 +30,8 @@ from cg_data.vocabulary import FindingKind, SampleKind, SampleSource
 Prevalence = Mapping[FindingKind, float]
 CONVERSATION_OPENS = 2
 """Open questions in a conversation, beside all yes/no topics."""
+CONVERSATION_DETAILS = 2
+_DETAIL = "detail"
 
 
 def prevalence(present: Iterable[frozenset[FindingKind]]) -> dict[FindingKind, float]:
@@ -61,9 +66,10 @@ def samples_of(segment: Segment, annotation: Annotation, *, settings: InstructSe
         made.append((SampleKind.MCQ, ask_choice(facts, rng, prevalence)))
     for index in range(settings.complex_mcqs):
         rng = seeded(settings.seed, segment.segment_id, SampleKind.COMPLEX_MCQ, index)
-        made.append((SampleKind.COMPLEX_MCQ, ask_complex_choice(facts, rng, prevalence)))
+        made.append((SampleKind.COMPLEX_MCQ, _complex(facts, rng, prevalence, detailed=settings.details > 0)))
+    made += _details(facts, settings, prevalence)
     single = [_sample(segment, annotation, kind, i, asked.topic, [asked]) for i, (kind, asked) in enumerate(made) if asked is not None]
-    talks = [_conversation(facts, settings.seed, index) for index in range(settings.conversations)]
+    talks = [_conversation(facts, settings, index) for index in range(settings.conversations)]
     return single + [_sample(segment, annotation, SampleKind.CONVERSATION, i, "conversation", turns) for i, turns in enumerate(talks)]
 
 
@@ -104,11 +110,36 @@ def _balanced(topics: tuple[str, ...], kind: SampleKind, number: int, facts: Fac
     return result
 
 
-def _conversation(facts: Facts, seed: int, index: int) -> list[Asked]:
-    """Every yes/no topic and up to two open ones about one page, in random order."""
-    rng = seeded(seed, facts.annotation.segment_id, SampleKind.CONVERSATION, index)
+def _complex(facts: Facts, rng: random.Random, prevalence: Prevalence, *, detailed: bool) -> Asked | None:
+    """A combination of details on every other page that has some, else one of findings and state."""
+    asked = ask_complex_detail(facts, rng) if detailed and rng.random() < 0.5 else None
+    return asked if asked is not None else ask_complex_choice(facts, rng, prevalence)
+
+
+def _details(facts: Facts, settings: InstructSettings, prevalence: Prevalence) -> list[tuple[SampleKind, Asked]]:
+    """Questions about details in random order of topics; those about presence are balanced like yes and no."""
+    segment_id, seed = facts.annotation.segment_id, settings.seed
+    order = list(topics())
+    seeded(seed, segment_id, _DETAIL, "order").shuffle(order)
+    result: list[tuple[SampleKind, Asked]] = []
+    for topic in order:
+        if len(result) == settings.details:
+            break
+        found = ask_detail(facts, topic, seeded(seed, segment_id, _DETAIL, topic))
+        share = prevalence.get(FindingKind(topic), 0.0) if topic in PRESENCE_KINDS else None
+        if found is not None and _kept(found[1], share, seed, segment_id, _DETAIL):
+            result.append(found)
+    return result
+
+
+def _conversation(facts: Facts, settings: InstructSettings, index: int) -> list[Asked]:
+    """Every yes/no topic, up to two open ones and, where details are wanted, up to two of them, in random order."""
+    rng = seeded(settings.seed, facts.annotation.segment_id, SampleKind.CONVERSATION, index)
     opens = [asked for topic in rng.sample(OPEN_TOPICS, len(OPEN_TOPICS)) if (asked := ask_open(facts, topic, rng)) is not None]
     turns = [ask_binary(facts, topic, rng) for topic in BINARY_TOPICS] + opens[:CONVERSATION_OPENS]
+    if settings.details:
+        found = [ask_detail(facts, topic, rng, alone=False) for topic in rng.sample(list(OPEN), len(OPEN))]
+        turns += [detail[1] for detail in found if detail is not None][:CONVERSATION_DETAILS]
     rng.shuffle(turns)
     return turns
 

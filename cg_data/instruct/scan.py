@@ -96,6 +96,8 @@ def _findings() -> Iterator[tuple[str, Maker]]:
         yield pattern, _named(Aspect.STAGE, "asleep" if len(stages) == 4 else "/".join(stages))
     for eyes, pattern in terms.EYES_TERMS:
         yield pattern, _named(Aspect.EYES, eyes.value)
+    for montages, pattern in terms.MONTAGE_TERMS:
+        yield pattern, _named(Aspect.MONTAGE, "/".join(montages))
     for name, pattern in terms.OTHER_TERMS:
         yield pattern, _named(Aspect.OTHER, name)
     yield terms.UNKNOWN_CHANNEL, _named(Aspect.OTHER, "channel")

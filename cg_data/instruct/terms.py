@@ -8,7 +8,18 @@ from __future__ import annotations
 
 import re
 
-from cg_data.vocabulary import CHANNEL_SYNONYMS, CHANNELS, FAMILY_OF, LEFT_CHANNELS, RIGHT_CHANNELS, Eyes, Family, FindingKind, Stage
+from cg_data.vocabulary import (
+    CHANNEL_SYNONYMS,
+    CHANNELS,
+    FAMILY_OF,
+    LEFT_CHANNELS,
+    RIGHT_CHANNELS,
+    Eyes,
+    Family,
+    FindingKind,
+    Montage,
+    Stage,
+)
 
 K = FindingKind
 
@@ -162,6 +173,7 @@ UNKNOWN_CHANNEL = r"(?:a|m|sp|e)[12]|(?:fp|af|o|po|nz|fc|cp|i)z|(?:af|fc|ft|cp|t
 
 MAXIMUM_CUE = r"(?:maxim(?:al|um|a)|max|peak(?:s|ing)?|most (?:prominent|marked|pronounced)|strongest|highest|predominan(?:t|tly|ce))"
 REVERSAL_CUE = r"phase revers(?:als?|es?|ing)|revers(?:es?|ing) (?:in )?phase"
+OPPOSITE_CUE = r"(?:opposite|second|other) pole"
 POLARITY_TERMS: tuple[tuple[str, str], ...] = (
     ("negative", r"(?:surface |electro ?)?negativ(?:e|ity)"),
     (
@@ -184,6 +196,18 @@ ALL_RECORDED = (
     r"|no (?:missing (?:channels|electrodes)|(?:channels?|electrodes?) (?:is |are |was |were )?missing)"
 )
 MISSING = r"missing|(?:not|never) recorded|unavailable|not available"
+
+MONTAGE_TERMS: tuple[tuple[tuple[Montage, ...], str], ...] = (
+    ((Montage.AVERAGE,), r"(?:common )?average (?:reference|montage)"),
+    ((Montage.LINKED_EARS,), r"(?:linked ears?|ear) (?:reference|montage)"),
+    ((Montage.CZ,), r"cz (?:reference|montage)"),
+    ((Montage.LAPLACIAN,), r"laplacian(?: montage)?"),
+    ((Montage.RECORDED,), r"reference as recorded"),
+    ((Montage.LONGITUDINAL_BIPOLAR,), r"longitudinal bipolar(?: montage)?|double banana"),
+    ((Montage.TRANSVERSE_BIPOLAR,), r"transverse bipolar(?: montage)?"),
+    ((Montage.TCP,), r"tcp(?: bipolar)? montage|temporal central parasagittal(?: bipolar)? montage"),
+    ((Montage.LONGITUDINAL_BIPOLAR, Montage.TRANSVERSE_BIPOLAR, Montage.TCP), r"bipolar montage"),
+)
 
 OTHER_TERMS: tuple[tuple[str, str], ...] = (
     ("epilepsy", r"(?:\w+ )?epileps(?:y|ies)|epileptic (?:syndrome|encephalopathy|focus)|irritative zone"),

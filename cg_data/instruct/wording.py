@@ -6,7 +6,7 @@ import random
 from collections.abc import Sequence
 
 from cg_data.records import content_id
-from cg_data.vocabulary import FindingKind, Region
+from cg_data.vocabulary import FindingKind, Montage, Region
 
 KIND_WORDS: dict[FindingKind, str] = {
     FindingKind.ALPHA_RHYTHM: "alpha rhythm",
@@ -32,6 +32,24 @@ KIND_WORDS: dict[FindingKind, str] = {
     FindingKind.SPIKE: "spikes",
     FindingKind.SHARP_WAVE: "sharp waves",
     FindingKind.SPIKE_AND_SLOW_WAVE: "spike-and-slow-wave complexes",
+}
+SINGULAR_WORDS: dict[FindingKind, str] = {
+    FindingKind.BLINK: "blink",
+    FindingKind.SLEEP_SPINDLE: "sleep spindle",
+    FindingKind.K_COMPLEX: "K-complex",
+    FindingKind.SPIKE: "spike",
+    FindingKind.SHARP_WAVE: "sharp wave",
+}
+"""One of those that can be counted."""
+MONTAGE_WORDS: dict[Montage, str] = {
+    Montage.AVERAGE: "average reference",
+    Montage.LINKED_EARS: "linked-ear reference",
+    Montage.LONGITUDINAL_BIPOLAR: "longitudinal bipolar montage",
+    Montage.TRANSVERSE_BIPOLAR: "transverse bipolar montage",
+    Montage.TCP: "TCP bipolar montage",
+    Montage.LAPLACIAN: "Laplacian montage",
+    Montage.CZ: "Cz reference",
+    Montage.RECORDED: "reference as recorded",
 }
 REGION_ADVERBS: dict[Region, str] = {
     Region.FRONTAL: "frontally",
@@ -126,3 +144,8 @@ def times(onsets_s: Sequence[float]) -> str:
     if len(seconds) <= 3:
         return f"at {listed([str(s) for s in seconds])} s"
     return f"repeatedly from {seconds[0]} to {seconds[-1]} s"
+
+
+def hertz(frequency_hz: float) -> str:
+    """ "9.5 Hz", "10 Hz"."""
+    return f"{frequency_hz:.1f}".removesuffix(".0") + " Hz"

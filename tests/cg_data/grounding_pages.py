@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 from cg_data.analyze.annotate import event_findings
 from cg_data.analyze.background import finding
 from cg_data.analyze.cleaning import EventGroup
@@ -14,6 +16,7 @@ from cg_data.vocabulary import (
     EventSource,
     Eyes,
     FindingKind,
+    Montage,
     Orientation,
     Polarity,
     Region,
@@ -94,7 +97,11 @@ def page_facts(
         analyser_version="a",
     )
     return Facts(
-        annotation=annotation, kinds=frozenset(f.kind for f in all_findings), groups=tuple(group for group, _ in made), missing=missing
+        annotation=annotation,
+        kinds=frozenset(f.kind for f in all_findings),
+        groups=tuple(group for group, _ in made),
+        missing=missing,
+        montage=Montage.AVERAGE,
     )
 
 
@@ -201,7 +208,7 @@ def _absence() -> Facts:
         maximum="Fz",
         event_ids=tuple(e.event_id for e in facts.annotation.events),
     )
-    return Facts(annotation=facts.annotation, kinds=facts.kinds, groups=(joined,), missing=())
+    return dataclasses.replace(facts, groups=(joined,))
 
 
 PAGES: dict[str, Facts] = {"wake": _wake(), "sleep": _sleep(), "focal": _focal(), "absence": _absence()}

@@ -14,7 +14,7 @@ import numpy as np
 from cg_data.analyze.annotate import event_findings
 from cg_data.analyze.background import finding
 from cg_data.analyze.layout import in_page_order
-from cg_data.instruct.judge import side_of
+from cg_data.instruct.facts import side_of
 from cg_data.records import Annotation, Dipole, Event, Finding, PosteriorRhythm, RegionRhythm, Segment
 from cg_data.vocabulary import (
     BAND_EDGES_HZ,
@@ -120,7 +120,7 @@ def _segment(draw: _Draw, annotation: Annotation) -> Segment:
         subject=annotation.subject,
         split=annotation.split,
         start_s=annotation.start_s,
-        montage="average",
+        montage=random.Random(annotation.segment_id).choice(("average", "average", "linked_ears", "recorded")),
         sfreq_recorded_hz=200.0,
         filter_version="f",
         flags=(),
@@ -134,10 +134,10 @@ def _events(draw: _Draw) -> tuple[Event, ...]:
     asleep = draw.stage in (Stage.N2, Stage.N3)
     events: list[Event] = []
     for waveform in ASLEEP if asleep else AWAKE:
-        if not draw.often(0.3):
+        fields = [field for field in FIELDS[waveform] if draw.there(field)]
+        if not fields or not draw.often(0.3):
             continue
         length_s = 0.06 if waveform is W.SPIKE else 0.5
-        fields = [field for field in FIELDS[waveform] if draw.there(field)]
         for _ in range(draw.rng.choice((1, 1, 2, 3, 5))):
             onset_s = round(draw.rng.uniform(0.5, 9.0), 2)
             for channel in draw.there(draw.rng.choice(fields)):

@@ -8,10 +8,11 @@ from functools import cache
 
 import pytest
 
+from cg_data.analyze.posterior import REACTIVE_RATIO
 from cg_data.instruct.claims import Aspect
 from cg_data.instruct.facts import Facts, channels_of, facts_of, groups_of
 from cg_data.instruct.grounding import Grounded, ground, sentences_of
-from cg_data.instruct.judge import REACTIVE_RATIO, Ruling, spans_of
+from cg_data.instruct.judge import Ruling, spans_of
 from cg_data.instruct.parse import claims_of
 from cg_data.instruct.samples import prevalence, samples_of
 from cg_data.instruct.wording import KIND_WORDS
@@ -24,7 +25,7 @@ from tests.cg_data.random_pages import random_page
 
 N_PAGES = 150
 VERDICTS = {"S": Ruling.SUPPORTED, "C": Ruling.CONTRADICTED, "U": Ruling.UNSUPPORTED, "E": Ruling.EMPTY}
-MANY_OF_EACH = InstructSettings(captions=1, binaries=9, mcqs=3, complex_mcqs=2, opens=9, descriptions=2, conversations=1)
+MANY_OF_EACH = InstructSettings(captions=1, binaries=9, mcqs=3, complex_mcqs=2, opens=9, descriptions=2, conversations=1, details=9)
 
 
 def verdict(sentence: str, facts: Facts) -> Ruling:

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from cg_data.analyze.annotate import annotate_truth, present_kinds
-from cg_data.instruct.captions import caption, description
+from cg_data.instruct.captions import caption
+from cg_data.instruct.descriptions import description
 from cg_data.instruct.facts import STATES, facts_of, locate
 from cg_data.instruct.prompt import SYSTEM_PROMPT, page_statement
 from cg_data.instruct.questions import BINARY_KINDS, CHOICE_KINDS, OPEN_TOPICS, keep_probability, parse_choice, parse_yes_no
@@ -20,7 +21,7 @@ from cg_data.records import Annotation, Label, Sample, Segment
 from cg_data.settings import InstructSettings
 from cg_data.vocabulary import CHANNELS, FindingKind, LabelKind, SampleKind, Split
 
-SETTINGS = InstructSettings(binaries=3, opens=2, mcqs=2, complex_mcqs=1)
+SETTINGS = InstructSettings(binaries=3, opens=2, mcqs=2, complex_mcqs=1, details=0)
 PLACES = {
     "sleep_spindle": ("C3", "Cz", "C4"),
     "k_complex": ("Fz", "Cz"),
@@ -119,6 +120,7 @@ def test_every_kind_is_made_and_turns_alternate(samples) -> None:
 def test_evidence_is_found_in_the_annotation_and_a_no_has_none(samples) -> None:
     for annotation, sample in samples:
         known = {e.event_id for e in annotation.events} | {f.finding_id for f in annotation.findings}
+        known |= {d.dipole_id for d in annotation.dipoles}
         for message in sample.messages:
             assert set(message.evidence) <= known
             if message.content in ("No.", "none"):
@@ -221,7 +223,7 @@ def test_missing_electrodes_are_named_in_the_caption(pages) -> None:
     segment, annotation = pages[0]
     mask = segment.mask.copy()
     mask[[7, 18]] = False
-    assert "Missing channels: T3 and O2." in caption(facts_of(dataclasses.replace(segment, mask=mask), annotation)).text
+    assert "Missing channels: T3 and O2; average reference." in caption(facts_of(dataclasses.replace(segment, mask=mask), annotation)).text
 
 
 @pytest.mark.parametrize(

@@ -258,7 +258,7 @@ def test_nothing_but_structure_leaves(tmp_path: Path) -> None:
     """Identity, provenance, ids, dates and the signal are planted everywhere; none of it is in any request."""
     planted = {
         "segment_id": "seg-7f3a", "recording_id": "rec-9b1c", "sha256": "deadbeef" * 8, "corpus": "corpus-zebra",
-        "subject": "subject-quokka", "filter_version": "filter-yak", "montage": "montage-emu", "flags": ("flag-ibis",), "start_s": 86399.25,
+        "subject": "subject-quokka", "filter_version": "filter-yak", "montage": "laplacian", "flags": ("flag-ibis",), "start_s": 86399.25,
     }  # fmt: skip
     pairs = []
     for segment, _ in PAIRS:
@@ -270,7 +270,21 @@ def test_nothing_but_structure_leaves(tmp_path: Path) -> None:
     with fake_teacher(well) as fake:
         run(fake.url, tmp_path, pairs)
         assert len(fake.requests) == 24
-    secrets = ["seg-7f3a", "rec-9b1c", "deadbeef", "zebra", "quokka", "yak", "emu", "ibis", "86399", "lynx", "kudu", "segment", "recording"]
+    secrets = [
+        "seg-7f3a",
+        "rec-9b1c",
+        "deadbeef",
+        "zebra",
+        "quokka",
+        "yak",
+        "laplacian",
+        "ibis",
+        "86399",
+        "lynx",
+        "kudu",
+        "segment",
+        "recording",
+    ]
     ids = {f.finding_id for _, a in pairs for f in a.findings} | {e.event_id for _, a in pairs for e in a.events}
     assert len(ids) > 20
     for request in fake.requests:

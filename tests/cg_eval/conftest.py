@@ -54,7 +54,7 @@ def make_segment(number: int, *, subject: str, planted: Sequence[Waveform], spli
         subject=subject,
         split=split,
         start_s=10.0 * number,
-        montage="10-20",
+        montage="average",
         sfreq_recorded_hz=256.0,
         filter_version="filter-1",
         flags=(),

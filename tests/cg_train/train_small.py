@@ -58,7 +58,7 @@ def make_segment(number: int, split: Split) -> Segment:
         subject=f"subject-{number % 4}",
         split=split,
         start_s=0.0,
-        montage="referential",
+        montage="average",
         sfreq_recorded_hz=200.0,
         filter_version="1",
         flags=(),
