@@ -10,6 +10,7 @@ import typer
 
 from cg_data import storage
 from cg_data.corpora import CorpusName
+from cg_data.errors import ConfigError
 from cg_data.vocabulary import Truth
 from cluster.config import read_preset, resolve_config
 from cluster.display import Display
@@ -115,7 +116,8 @@ def data_audit(
     preset: Preset = None,
     corpus: Annotated[str, typer.Option("--corpus", help="Name of the run's corpus whose samples are audited.")] = CorpusName.SYNTHETIC,
     truth: Annotated[
-        Truth | None, typer.Option("--truth", help="What is held to be true; default: planted for the embedded corpus, else marks.")
+        Truth | None,
+        typer.Option("--truth", help="What is held to be true; default: planted for the embedded corpus, else (or with --reader) marks."),
     ] = None,
     reader: Annotated[str, typer.Option("--reader", help="Hold against the marks of this reader alone.")] = "",
     share: Annotated[float, typer.Option("--share", min=0.0001, max=1.0, help="Share of the pages that are looked at.")] = 1.0,
@@ -129,7 +131,9 @@ def data_audit(
 
     _, folder = load(Asked(run=run, preset=preset, sets=sets))
     name, display = corpus_of(corpus), Display()
-    held = truth or (Truth.PLANTED if name == CorpusName.SYNTHETIC else Truth.MARKS)
+    held = truth or (Truth.PLANTED if name == CorpusName.SYNTHETIC and not reader else Truth.MARKS)
+    if reader and held is not Truth.MARKS:
+        raise ConfigError(f"--reader {reader} --truth {held}: a reader's marks are --truth marks.")
     with display.step("Auditing") as progress:
         found = audit(folders_of(folder, name), truth=held, reader=reader, share=share, progress=progress)
     storage.write_json(folder.at("audit", f"{name}.json"), found.as_json())

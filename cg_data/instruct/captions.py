@@ -67,8 +67,8 @@ def _discharge_line(facts: Facts) -> Statement:
     parts = [f"{discharge_words(facts, discharge)}, maximum at {discharge.maximum}", *dipole_words(discharge.dipole)]
     others = [kind for kind in present_of(facts, Family.EPILEPTIFORM) if kind != discharge.kind]
     named = "".join(f"; {KIND_WORDS[kind]} {where(channels_of(facts, [kind]))}" for kind in others)
-    evidence = (*discharge.evidence, *evidence_of(facts, others))
-    return Statement(text=f"Epileptiform discharges: {', '.join(parts)}{named}.{seizure}", evidence=evidence)
+    text = f"Epileptiform discharges: {', '.join(parts)}{named}.{seizure}"
+    return Statement(text=text, evidence=(*discharge.evidence, *evidence_of(facts, others)))
 
 
 def discharge_words(facts: Facts, discharge: Discharge) -> str:

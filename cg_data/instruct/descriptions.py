@@ -18,7 +18,7 @@ from cg_data.instruct.facts import (
     reversal_of,
     state,
 )
-from cg_data.instruct.wording import KIND_WORDS, MONTAGE_WORDS, REGION_ADVERBS, hertz, listed, sentence, times, where
+from cg_data.instruct.wording import KIND_WORDS, MANY, MONTAGE_WORDS, REGION_ADVERBS, hertz, listed, sentence, times, where
 from cg_data.records import Dipole, PosteriorRhythm
 from cg_data.vocabulary import SEGMENT_S, Band, Family, FindingKind
 
@@ -117,8 +117,9 @@ def _dipole_texts(dipole: Dipole, name: str, rng: random.Random) -> list[str]:
         )
     ]
     if len(dipole.field) > 1:
-        shown = f"the {name} are seen {field} in their field"
-        forms.append((f"the field of the {name} is {field}", f"the {name} have a field {field}", shown))
+        wide = (f"the {name} have a widespread field", f"the {name} are widespread")
+        narrow = (f"the {name} have a field {field}", f"the {name} are seen {field} in their field")
+        forms.append((f"the field of the {name} is {field}", *(wide if len(dipole.field) >= MANY else narrow)))
     if reversal:
         bipolar = f"in bipolar derivations the {name} reverse phase at {reversal}"
         forms.append((f"the {name} have their phase reversal at {reversal}", f"the {name} show phase reversal at {reversal}", bipolar))

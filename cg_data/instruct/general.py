@@ -19,6 +19,9 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
+from PIL.ImageFile import ImageFile
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.PngImagePlugin import PngImageFile
 from pyarrow import fs
 
 from cg_data import storage
@@ -33,7 +36,7 @@ GENERAL_VERSION = "general-1"
 """Goes up with any change of what an item becomes."""
 GENERAL_SYSTEM_PROMPT = "You are a helpful assistant."
 """Qwen's own: a dialogue about a photograph does not begin with a promise to read EEG."""
-PICTURE_FORMATS = ("JPEG", "PNG")
+_PNG = b"\x89PNG\r\n\x1a\n"
 MAX_ASPECT_RATIO = 200
 """Longer pictures are refused by Qwen2.5-VL's image processor."""
 
@@ -212,12 +215,24 @@ def _inside(image: str, folder: str) -> str:
     return uri
 
 
+def open_picture(data: bytes) -> ImageFile:
+    """A JPEG or PNG, its size known and its pixels not yet decoded.
+
+    Not by `Image.open`: in a process that has imported Ultralytics that is another function, which answers a damaged picture by installing
+    a package.
+
+    Raises:
+        OSError, ValueError, SyntaxError and whatever else Pillow raises for a damaged picture.
+    """
+    return (PngImageFile if data.startswith(_PNG) else JpegImageFile)(io.BytesIO(data))
+
+
 def _check_picture(image: str, data: bytes, max_pixels: int) -> None:
     """Decode the whole picture once, after its size is known to be harmless."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # max_pixels is the bound here
-            with Image.open(io.BytesIO(data), formats=PICTURE_FORMATS) as picture:
+            with open_picture(data) as picture:
                 width, height = picture.size
                 if width * height <= max_pixels and max(width, height) <= MAX_ASPECT_RATIO * min(width, height):
                     picture.load()

@@ -192,9 +192,11 @@ def _has_side(field: frozenset[str], name: str, facts: Facts) -> bool:
 
 
 def _extent(claim: Claim, facts: Facts) -> Ruling:
-    """Held against the findings where there are some: that a band is also the strongest elsewhere does not spread them."""
+    """Held against the findings where there are some, and the field of each discharge: that a band is also the strongest elsewhere does
+    not spread them."""
     found = frozenset(channels_of(facts, claim.kinds)) or place_of(facts, claim)
-    return _ruled(None if _is_untold(claim, facts) else is_widespread(found))
+    fields = [frozenset(dipole.field) for dipole in _dipoles(claim, facts)]
+    return _ruled(None if _is_untold(claim, facts) else any(map(is_widespread, [found, *fields])))
 
 
 def _dipoles(claim: Claim, facts: Facts) -> list[Dipole]:
@@ -321,6 +323,8 @@ def _amplitudes_uv(claim: Claim, facts: Facts) -> list[float]:
     known = [d.amplitude_uv for d in _dipoles(claim, facts)]
     bands = {BAND_OF[kind] for kind in kinds if kind in BAND_OF}
     known += [r.amplitude_uv for r in rhythms if r.band in bands]
+    if FindingKind.ALPHA_RHYTHM in kinds and facts.annotation.posterior is not None:
+        known.append(facts.annotation.posterior.amplitude_uv)  # a rhythm may stand out of a spectrum that is slower at its strongest
     return known + [f.value for f in facts.annotation.findings if f.kind in kinds and f.unit.startswith("uV")]
 
 

@@ -7,17 +7,16 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import io
 from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from PIL import Image, ImageOps
+from PIL import ImageOps
 
 from cg_data.errors import ConfigError, UserError
-from cg_data.instruct.general import PICTURE_FORMATS
+from cg_data.instruct.general import open_picture
 from cg_data.instruct.prompt import SYSTEM_PROMPT
 from cg_data.page import page_shape, render_batch
 from cg_data.records import Message, Sample
@@ -248,7 +247,7 @@ def picture_to_patches(sample: Sample, image_processor: Any, settings: PictureSe
     """
     assert sample.picture is not None
     try:
-        with Image.open(io.BytesIO(sample.picture), formats=PICTURE_FORMATS) as opened:
+        with open_picture(sample.picture) as opened:
             picture = ImageOps.exif_transpose(opened).convert("RGB")
         size = {"shortest_edge": settings.min_pixels, "longest_edge": settings.max_pixels}
         made = image_processor(images=[picture], size=size, return_tensors="pt")

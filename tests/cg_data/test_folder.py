@@ -10,11 +10,11 @@ from cg_data.corpora.folder import list_recordings
 from cg_data.errors import UserError
 
 
-def test_edf_files_of_all_subfolders_are_listed_in_order(tmp_path: Path) -> None:
+def test_recordings_of_all_subfolders_are_listed_in_order(tmp_path: Path) -> None:
     for name in ("b.edf", "A.EDF", "sub/c.edf", "notes.txt", "._b.edf", "sub/d.bdf"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
-    assert list_recordings(str(tmp_path)) == [f"{tmp_path}/A.EDF", f"{tmp_path}/b.edf", f"{tmp_path}/sub/c.edf"]
+    assert list_recordings(str(tmp_path)) == [f"{tmp_path}/{name}" for name in ("A.EDF", "b.edf", "sub/c.edf", "sub/d.bdf")]
     assert list_recordings(str(tmp_path / "b.edf")) == [str(tmp_path / "b.edf")]
 
 
@@ -23,8 +23,8 @@ def test_an_unsuitable_folder_is_one_sentence(tmp_path: Path) -> None:
         list_recordings(str(tmp_path))
     (tmp_path / "readme.txt").touch()
     for place, fault in (
-        (tmp_path, "no .edf file here"),
-        (tmp_path / "readme.txt", "no .edf file here"),
+        (tmp_path, "no recording here"),
+        (tmp_path / "readme.txt", "no recording here"),
         (tmp_path / "x", "no such folder"),
     ):
         with pytest.raises(UserError, match=fault):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import random
 from collections.abc import Iterator
 from functools import cache
 
 import pytest
 
+from cg_data.analyze.annotate import annotate_truth
 from cg_data.analyze.posterior import REACTIVE_RATIO
 from cg_data.instruct.claims import Aspect
 from cg_data.instruct.facts import Facts, channels_of, facts_of, groups_of
@@ -15,13 +17,14 @@ from cg_data.instruct.grounding import Grounded, ground, sentences_of
 from cg_data.instruct.judge import Ruling, spans_of
 from cg_data.instruct.parse import claims_of
 from cg_data.instruct.samples import prevalence, samples_of
-from cg_data.instruct.wording import KIND_WORDS
+from cg_data.instruct.wording import KIND_WORDS, MANY
 from cg_data.records import Sample
 from cg_data.settings import InstructSettings
-from cg_data.vocabulary import CHANNELS, LEFT_CHANNELS, RIGHT_CHANNELS, Eyes, FindingKind, Stage
+from cg_data.vocabulary import CHANNELS, LEFT_CHANNELS, RIGHT_CHANNELS, Band, Eyes, FindingKind, Stage
 from tests.cg_data.free_sentences import HELD_OUT, SECOND, TUNED, Row
 from tests.cg_data.grounding_pages import PAGES
 from tests.cg_data.random_pages import random_page
+from tests.cg_data.test_instruct_samples import page as noise_page
 
 N_PAGES = 150
 VERDICTS = {"S": Ruling.SUPPORTED, "C": Ruling.CONTRADICTED, "U": Ruling.UNSUPPORTED, "E": Ruling.EMPTY}
@@ -83,6 +86,31 @@ def test_nothing_that_our_rules_say_is_dropped() -> None:
                 assert grounded.kept_text == text or lost
     assert lost == []
     assert said > 30 * N_PAGES
+
+
+def test_nothing_that_our_rules_say_of_odd_discharges_is_dropped() -> None:
+    """Marks on pages of plain noise: fields of any shape, wider than the marked electrodes."""
+    pairs = [(segment, annotate_truth(segment)) for segment in map(noise_page, range(120, 160))]
+    shares = prevalence(frozenset(f.kind for f in a.findings) for _, a in pairs)
+    spoken = [(facts_of(s, a), samples_of(s, a, settings=MANY_OF_EACH, prevalence=shares)) for s, a in pairs]
+    assert any(len(dipole.field) >= MANY > len(dipole.event_ids) for _, a in pairs for dipole in a.dipoles)
+    lost = [
+        v.sentence
+        for facts, samples in spoken
+        for sample in samples
+        for _, grounded in answers(sample, facts)
+        for v in grounded.verdicts
+        if not v.stands
+    ]
+    assert lost == []
+
+
+def test_a_rhythm_has_its_amplitude_where_a_slower_band_is_the_strongest() -> None:
+    facts = PAGES["wake"]
+    slow = tuple(dataclasses.replace(r, band=Band.DELTA, dominant_hz=3.0) for r in facts.annotation.background)
+    slower = dataclasses.replace(facts, annotation=dataclasses.replace(facts.annotation, background=slow))
+    assert verdict("The posterior alpha rhythm has an amplitude of 32 µV.", slower) is Ruling.SUPPORTED
+    assert verdict("The posterior alpha rhythm has an amplitude of 80 µV.", slower) is Ruling.CONTRADICTED
 
 
 def test_what_our_rules_say_is_read_as_claims() -> None:

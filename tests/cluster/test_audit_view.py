@@ -23,6 +23,11 @@ def test_an_unknown_corpus_is_refused(capsys: pytest.CaptureFixture[str], monkey
     assert "did you mean tusz" in refuses(capsys, monkeypatch, "data", "audit", "--run", str(tmp_path / "run"), "--corpus", "tuszz")
 
 
+def test_a_reader_beside_another_truth_is_refused(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
+    said = refuses(capsys, monkeypatch, "data", "audit", "--run", str(tmp_path / "run"), "--reader", "1", "--truth", "planted")
+    assert "--truth marks" in said
+
+
 def counts(subjects: int) -> Counts:
     """Eight of ten statements right for each subject, one contradicted, one not borne out; spindles are left out in half of the texts."""
     statement = Counter(
