@@ -24,8 +24,8 @@ from cg_data.instruct.judge import Ruling
 from cg_data.instruct.wording import seeded
 from cg_data.intervals import Interval, interval, resampled_sums, unseen_bound
 from cg_data.progress import Progress, silent
-from cg_data.records import Annotation, Sample
-from cg_data.shards import read_annotations, read_samples, read_segments
+from cg_data.records import SAMPLE_SCHEMA, Annotation, Sample, sample_from_row
+from cg_data.shards import read_annotations, read_segments
 from cg_data.verify import Folders
 from cg_data.vocabulary import FindingKind, SampleKind, SampleSource, Truth
 
@@ -125,8 +125,8 @@ def audit(folders: Folders, *, truth: Truth, reader: str = "", share: float = 1.
 def audit_shard(name: str, folders: Folders, scopes: Mapping[str, Scope], *, truth: Truth, reader: str, share: float, seed: int) -> Counts:
     """Counts of one shard of samples and of the segments and annotations that go by its name."""
     by_segment: dict[str, list[Sample]] = {}
-    for sample in read_samples(storage.join(folders.samples, name)):
-        if sample.has_page and (share >= 1 or seeded(seed, "audit", sample.segment_id).random() < share):
+    for sample in _dialogues(storage.join(folders.samples, name)):
+        if sample.kind is not SampleKind.GENERAL and (share >= 1 or seeded(seed, "audit", sample.segment_id).random() < share):
             by_segment.setdefault(sample.segment_id, []).append(sample)
     made_from: dict[str, Annotation] = {}
     if truth is Truth.ANNOTATION:
@@ -147,6 +147,13 @@ def audit_shard(name: str, folders: Folders, scopes: Mapping[str, Scope], *, tru
     if by_segment:
         raise _out_of_step(folders.segments, name)
     return counts
+
+
+def _dialogues(uri: str) -> Iterable[Sample]:
+    """Samples of one shard without their signals and pictures: the segments have those, and a signal weighs far more than its words."""
+    columns = [column for column in SAMPLE_SCHEMA.names if column not in ("mask", "eeg_steps", "picture")]
+    for row in storage.read_table(uri, columns=columns).to_pylist():
+        yield sample_from_row({**row, "mask": [], "eeg_steps": []})
 
 
 def _out_of_step(uri: str, name: str) -> StorageError:

@@ -19,6 +19,11 @@ from cg_data.records import Annotation, Segment
 from cg_data.vocabulary import FINDING_OF_WAVEFORM, Eyes, FindingKind, LabelKind, Stage, Truth, Waveform
 
 EVENT_KINDS: frozenset[FindingKind] = frozenset(FINDING_OF_WAVEFORM.values())
+_WHERE = frozenset(
+    {Aspect.CHANNEL, Aspect.REGION, Aspect.SIDE, Aspect.EXTENT, Aspect.MAXIMUM}
+    | {Aspect.REVERSAL, Aspect.POLARITY, Aspect.ORIENTATION, Aspect.AMPLITUDE}
+)
+"""What depends on the electrodes of the marks, directly or by the dipole that is measured at them."""
 _LABELLED_UNITS = frozenset({"probability", "reference label"})
 """Of findings that rest on marks. What our own analysers measured is no truth where labels tell of its kind."""
 
@@ -33,10 +38,12 @@ class Held(StrEnum):
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Scope:
-    """What the labels of a recording can tell: kinds of finding, and whether there is a seizure."""
+    """What the labels of a recording can tell: kinds of finding, whether there is a seizure, and whether they are on every electrode of a
+    field. Readers mark on the channel that they look at, so their marks tell when and not where."""
 
     kinds: frozenset[FindingKind] = frozenset()
     seizures: bool = False
+    places: bool = False
 
 
 def scopes_of(segments_uri: str, truth: Truth, reader: str) -> dict[str, Scope]:
@@ -58,7 +65,7 @@ def scopes_of(segments_uri: str, truth: Truth, reader: str) -> dict[str, Scope]:
                     if label["kind"] in (LabelKind.SEIZURE, LabelKind.BACKGROUND):
                         seizures.add(recording_id)
     if truth is Truth.PLANTED:
-        every = Scope(kinds=EVENT_KINDS.union(*kinds.values()), seizures=True)
+        every = Scope(kinds=EVENT_KINDS.union(*kinds.values()), seizures=True, places=True)
         return dict.fromkeys(kinds, every)
     return {key: Scope(kinds=frozenset(named), seizures=key in seizures) for key, named in kinds.items() if not reader or key in read}
 
@@ -92,15 +99,22 @@ class Reference:
             return Held.NOTHING if self.facts.annotation.eyes is Eyes.UNKNOWN else Held.LABELS
         if claim.of is not Aspect.FINDING:
             return Held.MEASUREMENT
-        if not self.scope.kinds.issuperset(EVENT_KINDS.intersection(claim.kinds)):
+        marked = EVENT_KINDS.intersection(claim.kinds)
+        if not self.scope.kinds.issuperset(marked) or (marked and not self.scope.places and self._says_where(claim)):
             return Held.NOTHING
         return Held.MEASUREMENT if self.scope.kinds.isdisjoint(claim.kinds) else Held.LABELS
+
+    @staticmethod
+    def _says_where(claim: Claim) -> bool:
+        return claim.aspect in _WHERE or bool(claim.places)
 
     def is_judged(self, claim: Claim, ruling: Ruling) -> bool:
         """Whether `ruling` counts. Of a family of which only some kinds are looked for ("no epileptiform discharges"), what is there
         decides and what is not there does not."""
         if self.held(claim) is not Held.NOTHING:
             return True
+        if self._says_where(claim):
+            return False
         decisive = Ruling.CONTRADICTED if claim.negated else Ruling.SUPPORTED
         return claim.of is Aspect.FINDING and ruling is decisive and not self.scope.kinds.isdisjoint(claim.kinds)
 

@@ -61,7 +61,7 @@ BINARY: Mapping[str, tuple[str, ...]] = {
     "side": ("{Be} the {about} on the {value}?", "{Be} the {about} seen on the {value} side?", "{Do} the {about} lie on the {value} side?"),
     "region": ("{Be} the {about} {value}?", "{Be} the {about} seen over the {value} region?", "Does the {value} region show {about}?"),
     "time": ("{Be} {about} seen {value}?", "{Do} the {about} occur {value}?", "{Be} there {about} {value}?"),
-    "count": ("Does this page show {value}?", "Is their number {value}?", "Can {value} be counted?"),
+    "count": ("Does this page show {value}?", "Does the page hold {value}?", "Can {value} be counted?"),
     "rhythm_frequency": ("{Be} the {about} about {value}?", "{Do} the {about} run at {value}?", "Is there a {about} of {value}?"),
     "rhythm_amplitude": (
         "{Be} the {about} about {value} high?",

@@ -156,6 +156,16 @@ def test_a_reader_of_spindles_judges_nothing_but_spindles(tmp_path, segments, an
     assert row(found.held, "labels").contradicted.value == 0
 
 
+def test_a_reader_who_marks_one_channel_says_when_and_not_where(tmp_path, segments, annotations, samples) -> None:
+    """The samples name C3, Cz and C4; the reader marked every spindle on Cz alone."""
+    marked = [read_by(segment, "1", "sleep_spindle") for segment in segments]
+    marked = [dataclasses.replace(s, labels=tuple(one for one in s.labels if one.channel in ("", "Cz"))) for s in marked]
+    found = audit(write(tmp_path, marked, annotations, samples), truth=Truth.MARKS, reader="1")
+    assert row(found.affirmed, FindingKind.SLEEP_SPINDLE).n > 0
+    assert row(found.by_claim, "time").n > 0
+    assert row(found.held, "labels").contradicted.value == 0
+
+
 def test_a_second_reader_who_sees_less_finds_noise(tmp_path, segments, annotations, samples) -> None:
     def second(segment: Segment, *, sees: bool) -> Segment:
         own = read_by(segment, "2", "sleep_spindle").labels
