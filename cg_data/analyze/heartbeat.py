@@ -33,7 +33,7 @@ SHARP_SHARE = 0.5
 BEAT_MIN_UV = 4.0
 """Averaged beat on the channel that shows it best; below it the artefact is not seen on a page of 100 uV a row."""
 BEAT_STANDS_OUT = 2.0
-"""The averaged beat over what is left beside it of the EEG, both peak to peak in `QRS_HZ`: of noise about 1 is left, of a heart nothing else."""
+"""The averaged beat over what the average leaves beside it of the EEG, both peak to peak in `QRS_HZ`: in mere noise about 1."""
 _EDGE = 20
 REFRACTORY_S = 0.2
 """No two beats are nearer (Pan and Tompkins 1985); a train faster than a heart is so seen as what it is."""
