@@ -10,6 +10,7 @@ import numpy as np
 from cg_data.analyze.artefacts import artefacts_of
 from cg_data.analyze.background import (
     Bools,
+    Spectrum,
     asymmetry_findings,
     background_findings,
     finding,
@@ -22,7 +23,7 @@ from cg_data.analyze.cleaning import clean_events, drop_edge_remnants
 from cg_data.analyze.dipoles import dipoles_of
 from cg_data.analyze.layout import REGION_INDEX, in_page_order
 from cg_data.analyze.posterior import page_reactivity, posterior_rhythm
-from cg_data.analyze.slowing import slowing_finding
+from cg_data.analyze.slowing import reached_by_eyes, slowing_finding
 from cg_data.corpora.channels import electrodes_in
 from cg_data.records import Annotation, Event, Finding, Label, PosteriorRhythm, RegionRhythm, RemovedEvent, Segment, content_id
 from cg_data.vocabulary import (
@@ -184,7 +185,7 @@ def _measure(segment: Segment, events: tuple[Event, ...], state: _State) -> _Mea
         reactivity = page_reactivity(eeg_uv, segment.labels, usable)
         posterior = posterior_rhythm(segment_id, spectrum, peak_to_peak, usable, awake=state.awake, reactivity=reactivity)
         if not state.seizure and _discharging_s(events) < DISCHARGING_S:
-            steady = usable & ~disturbed & ~_moved_by_eyes(events, artefacts.findings)
+            steady = usable & ~disturbed & ~_moved_by_eyes(spectrum, events, artefacts.findings)
             slowing = slowing_finding(segment_id, spectrum, steady, posterior, awake=state.awake)
     findings = [
         *background_findings(segment_id, regions, posterior),
@@ -211,13 +212,15 @@ def _discharging_s(events: tuple[Event, ...]) -> float:
     return float(taken.sum()) / SFREQ_HZ
 
 
-def _moved_by_eyes(events: tuple[Event, ...], findings: Iterable[Finding]) -> Bools:
-    """Channels in the field of the eye movements on the page, `(19,)`: the frontal ones, with lateral movements the temporal ones too."""
+def _moved_by_eyes(spectrum: Spectrum, events: tuple[Event, ...], findings: Iterable[Finding]) -> Bools:
+    """Channels in the field of the eye movements on the page, `(19,)`: the frontal ones, with lateral movements the temporal ones too, and
+    those that the average reference brings in."""
     kinds = {f.kind for f in findings} | {FINDING_OF_WAVEFORM[e.waveform] for e in events}
     moved = np.zeros(len(CHANNELS), dtype=np.bool_)
     if not _EYES.isdisjoint(kinds):
+        moved |= reached_by_eyes(spectrum)
         moved[REGION_INDEX[Region.FRONTAL]] = True
-        moved[REGION_INDEX[Region.TEMPORAL]] = FindingKind.LATERAL_EYE_MOVEMENT in kinds
+        moved[REGION_INDEX[Region.TEMPORAL]] |= FindingKind.LATERAL_EYE_MOVEMENT in kinds
     return moved
 
 

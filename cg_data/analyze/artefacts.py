@@ -40,8 +40,8 @@ MUSCLE_RANGE_UV = (10.0, 30.0)
 """Muscle: RMS in `MUSCLE_HZ` above MUSCLE_FACTOR times the page's median (Brunner et al. 1996 take four times the local median power, that
 is twice the amplitude, on sleep EEG), but never for less than 10 uV and always for more than 30 uV."""
 MUSCLE_LASTS_S = 0.25
-"""Without a gap it must be as rough as `MUSCLE_EVEN` of its roughest for so long: a spike lasts 20 to 70 ms, a sharp wave 70 to 200 ms (IFCN
-glossary, Kane et al. 2017), and in a train of spikes and waves each slow wave is smooth."""
+"""Without a gap it must be as rough as `MUSCLE_EVEN` of its roughest for so long: a spike lasts 20 to 70 ms, a sharp wave 70 to 200 ms
+(IFCN glossary, Kane et al. 2017), and in a train of spikes and waves each slow wave is smooth."""
 MUSCLE_EVEN = 0.4
 LINE_MIN_HZ = 15.0
 LINE_FACTOR = 300.0

@@ -38,6 +38,8 @@ _STEPS = _RATE_HZ * SEGMENT_S
 _T = np.arange(_STEPS) / _RATE_HZ
 _HANN = np.hanning(_STEPS)
 _HZ = np.fft.rfftfreq(_STEPS, 1 / _RATE_HZ)
+_BROW = [CHANNEL_INDEX[name] for name in ("Fp1", "Fp2", "F7", "F8")]
+"""Where sweat is most; three or four of its cycles are regular by chance, so a drift with its maximum here is not claimed as breathing."""
 _FRONT = np.concatenate([REGION_INDEX[Region.FRONTAL], REGION_INDEX[Region.TEMPORAL]])
 
 
@@ -64,7 +66,7 @@ def drift_findings(segment_id: str, eeg_uv: npt.NDArray[np.float32], usable: Boo
     breathing = usable & (explained >= BREATH_FIT) & (swing >= BREATH_MIN_UV)
     breathing &= np.abs(hz - np.median(hz[breathing])) <= 0.05 if breathing.any() else False
     found = []
-    if _touching(breathing):
+    if _touching(breathing) and int(np.argmax(np.where(breathing, swing, 0.0))) not in _BROW:
         where, value = names_of(np.flatnonzero(breathing)), float(np.median(explained[breathing]))
         found.append(finding(segment_id, FindingKind.RESPIRATION, where, value, BREATH_FIT, "share of one sinusoid in the slow signal"))
     steady = np.ptp(slow.reshape(len(slow), 2, -1), axis=2).min(axis=1) >= SWEAT_STEADY * swing

@@ -33,9 +33,10 @@ SHARP_SHARE = 0.5
 BEAT_MIN_UV = 4.0
 """Averaged beat on the channel that shows it best; below it the artefact is not seen on a page of 100 uV a row."""
 BEAT_STANDS_OUT = 2.0
-"""The averaged beat over what is left beside it of the EEG, both peak to peak in `QRS_HZ`: of noise about 1 is left, of a heart nothing else."""
+"""The averaged beat over what the average leaves beside it of the EEG, both peak to peak in `QRS_HZ`: in mere noise about 1."""
 _EDGE = 20
-_APART = int(SFREQ_HZ * 60 / RATE_PER_MIN[1] * 0.9)
+REFRACTORY_S = 0.2
+"""No two beats are nearer (Pan and Tompkins 1985); a train faster than a heart is so seen as what it is."""
 _MIN_CHANNELS = 10
 _REACH = 30
 _QRS = slice(_REACH - 12, _REACH + 13)
@@ -101,7 +102,7 @@ def _beats(course: Floats) -> npt.NDArray[np.intp]:
     inner = course[_EDGE:-_EDGE]
     typical = float(np.median(np.abs(inner)))
     upright = inner if inner.max() >= -inner.min() else -inner
-    beats, _ = scipy.signal.find_peaks(upright, distance=_APART, height=PROMINENCE * typical)
+    beats, _ = scipy.signal.find_peaks(upright, distance=REFRACTORY_S * SFREQ_HZ, height=PROMINENCE * typical)
     return np.asarray(beats + _EDGE)
 
 
@@ -113,5 +114,5 @@ def _is_heart(beats: npt.NDArray[np.intp]) -> bool:
     typical_s = float(np.median(intervals_s))
     regular = np.abs(intervals_s - typical_s) <= REGULAR_FRACTION * typical_s
     in_range = RATE_PER_MIN[0] <= 60 / typical_s <= RATE_PER_MIN[1]
-    fills = (beats[-1] - beats[0]) / SFREQ_HZ >= SEGMENT_SAMPLES / SFREQ_HZ - 2.5 * typical_s
+    fills = (beats[-1] - beats[0]) / SFREQ_HZ >= SEGMENT_SAMPLES / SFREQ_HZ - 3 * typical_s
     return bool(in_range and fills and regular.mean() >= REGULAR_SHARE)

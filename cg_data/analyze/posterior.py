@@ -14,6 +14,7 @@ import scipy.fft
 
 from cg_data.analyze.background import (
     PEAK_FACTOR,
+    WINDOW_S,
     Bools,
     Floats,
     Spectrum,
@@ -29,6 +30,8 @@ from cg_data.vocabulary import CHANNEL_INDEX, SFREQ_HZ, Eyes, LabelKind, Region
 ADULT_HZ = (8.0, 13.0)
 AWAKE_HZ = (5.0, 13.0)
 """Where the peak is looked for: only a page that is labelled awake may have its rhythm below 8 Hz, for theta is what drowsiness brings."""
+SLOW_WIDTH_HZ = 2.0
+"""Greatest width at half height of a peak below 8 Hz: a rhythm keeps its frequency within one hertz or two, irregular theta does not."""
 SYMMETRIC_HZ = 1.0
 """Sides whose frequencies differ by more are asymmetric (IFCN glossary, Kane et al. 2017; ACNS terminology 2021)."""
 REACTIVE_RATIO = 2.0
@@ -39,6 +42,7 @@ FRONTAL_FACTOR = 2.0
 in front too, upside down and at times as high."""
 _LEFT = np.array([CHANNEL_INDEX[name] for name in ("P3", "O1")])
 _RIGHT = np.array([CHANNEL_INDEX[name] for name in ("P4", "O2")])
+_BIN_HZ = 1 / WINDOW_S
 _SETTLE_S = 0.5
 _EYES_MIN_S = 2.0
 
@@ -90,6 +94,9 @@ def _peak(spectrum: Spectrum, rows: npt.NDArray[np.intp], inside: Bools) -> tupl
     hz, height = peak_of(ratio, inside)
     at = int(np.flatnonzero(inside)[np.argmax(ratio[inside])])
     is_peak = ratio[at] > max(ratio[at - 1], ratio[at + 1])
+    if hz < ADULT_HZ[0]:
+        below = np.flatnonzero(ratio < height / 2)
+        is_peak = is_peak and (below[below > at].min(initial=len(ratio)) - below[below < at].max(initial=-1) - 1) * _BIN_HZ <= SLOW_WIDTH_HZ
     return (round(hz, 2), round(height, 4)) if is_peak and height >= PEAK_FACTOR else None
 
 

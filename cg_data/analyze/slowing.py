@@ -7,7 +7,7 @@ import numpy as np
 from cg_data.analyze.background import Bools, Spectrum, band_power_uv2, finding
 from cg_data.analyze.layout import REGION_INDEX, names_of
 from cg_data.records import Finding, PosteriorRhythm
-from cg_data.vocabulary import CHANNELS, LEFT_CHANNELS, RIGHT_CHANNELS, FindingKind, Region
+from cg_data.vocabulary import CHANNEL_INDEX, CHANNELS, LEFT_CHANNELS, RIGHT_CHANNELS, FindingKind, Region
 
 SLOW_HZ = (2.0, 8.0)
 """Slow activity is counted from 2 Hz: below lie eye movements, sweat and the slow waves of sleep (AASM: 0.5 to 2 Hz)."""
@@ -26,6 +26,9 @@ DEEP_UV = 75.0 / (2 * np.sqrt(2))
 """Frontal RMS of `DEEP_HZ` that makes deep sleep possible where no label tells the stage: 75 uV peak to peak (AASM)."""
 SLOW_POSTERIOR_HZ = 8.0
 """A posterior dominant rhythm below is slow in adults (IFCN glossary, Kane et al. 2017)."""
+EYES_REACH = 0.35
+"""Where eyes move, electrodes with less than this share of the amplitude at the frontal poles are not judged: through the average reference
+a blink reaches all of them with a fifth of its height."""
 DIFFUSE_SHARE = 0.75
 """Share of the parts that can be judged from which slowing is one of the whole head."""
 
@@ -37,19 +40,18 @@ def _parts() -> tuple[np.ndarray, ...]:
 
 
 _PARTS = _parts()
+_POLES = [CHANNEL_INDEX["Fp1"], CHANNEL_INDEX["Fp2"]]
 
 
 def slowing_finding(
     segment_id: str, spectrum: Spectrum, usable: Bools, posterior: PosteriorRhythm | None, *, awake: bool
 ) -> Finding | None:
-    """Slowing of the whole head (three quarters of its parts), of parts of it, or of the posterior rhythm; the caller rules out sleep.
+    """Slowing of the whole head (three quarters of its parts), of the posterior rhythm, or of parts; the caller rules out sleep.
 
     Where no label says that the page is one of wakefulness (`awake`), more is asked (`SLOW_RATIO_UNLABELLED`) and slow waves as high as
-    those of deep sleep are not judged. At least two electrodes must be slowed; `usable` leaves out those that eye movements or muscle disturb.
+    those of deep sleep are not judged. At least two electrodes must be slowed; `usable` leaves out those that eye movements or muscle
+    disturb.
     """
-    if posterior is not None and posterior.frequency_hz < SLOW_POSTERIOR_HZ:
-        value, unit = posterior.frequency_hz, "Hz posterior rhythm"
-        return finding(segment_id, FindingKind.SLOWING, posterior.channels, value, SLOW_POSTERIOR_HZ, unit)
     if not awake and _may_be_deep_sleep(spectrum, usable):
         return None
     slow, fast = band_power_uv2(spectrum, *SLOW_HZ), band_power_uv2(spectrum, *FAST_HZ)
@@ -57,14 +59,22 @@ def slowing_finding(
     slowed = usable & (ratio >= least) & (slow >= SLOW_MIN_UV**2)
     judged = [rows for rows in _PARTS if usable[rows].any()]
     parts = [rows for rows in judged if slowed[rows].sum() * 2 > usable[rows].sum()]
-    if not parts:
-        return None
     diffuse = len(parts) >= DIFFUSE_SHARE * len(judged) and len(judged) >= 4
-    rows = np.flatnonzero(slowed) if diffuse else np.concatenate([part[slowed[part]] for part in parts])
+    if not diffuse and posterior is not None and posterior.frequency_hz < SLOW_POSTERIOR_HZ:
+        value, unit = posterior.frequency_hz, "Hz posterior rhythm"
+        return finding(segment_id, FindingKind.SLOWING, posterior.channels, value, SLOW_POSTERIOR_HZ, unit)
+    rows = np.flatnonzero(slowed if diffuse else slowed & np.isin(np.arange(len(slowed)), np.concatenate([[], *parts])))
     if len(rows) < 2:
         return None
     value = float(np.median(ratio[rows]))
     return finding(segment_id, FindingKind.SLOWING, names_of(rows), value, least, "times the power from 8 to 20 Hz")
+
+
+def reached_by_eyes(spectrum: Spectrum) -> Bools:
+    """Channels whose slow activity may be that of moving eyes, `(19,)`."""
+    slow = band_power_uv2(spectrum, *SLOW_HZ)
+    reached: Bools = slow < EYES_REACH**2 * slow[_POLES].max()
+    return reached
 
 
 def _may_be_deep_sleep(spectrum: Spectrum, usable: Bools) -> bool:
