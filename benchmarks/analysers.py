@@ -50,7 +50,7 @@ def say(line: str = "") -> None:
 def segments(path: Path, corpus: str = "edf") -> list[Segment]:
     settings, edf = DataSettings(), EdfFile.open(str(path))
     recording = describe(edf, source=Source(uri=str(path)), corpus=corpus, settings=settings)
-    return list(segments_of(edf, recording, settings=settings))
+    return list(segments_of(edf, recording))
 
 
 def real_pages(folder: Path) -> dict[str, list[Segment]]:

@@ -55,7 +55,7 @@ def synthetic_pages() -> Signals:
         for uri in write_corpus(folder, SyntheticSettings(subjects=3, minutes_per_subject=1.0)):
             edf = EdfFile.open(uri)
             recording = describe(edf, source=Source(uri=uri), corpus="synthetic", settings=settings)
-            pages += [segment.eeg_uv for segment in segments_of(edf, recording, settings=settings)]
+            pages += [segment.eeg_uv for segment in segments_of(edf, recording)]
     return np.stack(pages)
 
 

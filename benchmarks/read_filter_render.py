@@ -86,7 +86,7 @@ def write_recording(path: Path, minutes: float, seed: int) -> None:
 def our_segments(path: Path, device: str) -> Iterator[Segment]:
     file = EdfFile.open(str(path))
     recording = describe(file, source=Source(uri=str(path)), corpus="benchmark", settings=SETTINGS)
-    return segments_of(file, recording, settings=SETTINGS, device=device)
+    return segments_of(file, recording, device=device)
 
 
 def our_road(path: Path, page: PageSettings, device: str = "cpu") -> int:
@@ -232,9 +232,7 @@ class Part:
 
 
 def drawn_part(part: Part, page: PageSettings) -> int:
-    segments = segments_of(
-        EdfFile.open(part.path, EdfIndex.from_bytes(part.index, "")), part.recording, settings=SETTINGS, start=part.start, stop=part.stop
-    )
+    segments = segments_of(EdfFile.open(part.path, EdfIndex.from_bytes(part.index, "")), part.recording, start=part.start, stop=part.stop)
     return sum(len(_drawn(list(batch), page, "cpu")) for batch in _batches(segments))
 
 

@@ -189,7 +189,7 @@ def measure_rates(settings: DataSettings, detector_uri: str | None = None) -> Ra
 def _read(uri: str, settings: DataSettings) -> Sequence[Segment]:
     source, file = CORPORA[CorpusName.FOLDER].sources(uri)[0], open_file(uri)
     recording = describe(file, source=source, corpus=CorpusName.FOLDER, settings=settings)
-    return list(segments_of(file, recording, settings=settings))
+    return list(segments_of(file, recording))
 
 
 def _written(records: Sequence[object], schema: pa.Schema, folder: str) -> int:

@@ -17,7 +17,6 @@ import numpy.typing as npt
 
 from cg_data.electrodes import potentials_matrix
 from cg_data.records import Label, Recording, Segment, content_id
-from cg_data.settings import DataSettings
 from cg_data.signal import BLOCK_S, FILTER_VERSION, Float32, clean_blocks
 from cg_data.signal_file import SignalFile
 from cg_data.vocabulary import CHANNEL_INDEX, N_CHANNELS, SEGMENT_S, SEGMENT_SAMPLES, SFREQ_HZ, UV_PER_STEP, Montage
@@ -42,7 +41,7 @@ def windows_in(start_s: float, stop_s: float) -> int:
 
 
 def segments_of(
-    file: SignalFile, recording: Recording, *, settings: DataSettings, start: int = 0, stop: int | None = None, device: str = "cpu"
+    file: SignalFile, recording: Recording, *, start: int = 0, stop: int | None = None, device: str = "cpu"
 ) -> Iterator[Segment]:
     """Segments `start` to `stop` (all by default) of `recording`, in order of time; the same whatever part is asked for.
 

@@ -127,7 +127,7 @@ def _tables(records: Iterable[Any], schema: pa.Schema) -> Iterator[pa.Table]:
 def segments_of_piece(piece: Piece, place: Place, *, settings: DataSettings) -> Iterator[Segment]:
     """The segments of one piece, from its file and its row of the register."""
     recording, index = register.recordings(place.register_shard, [place.key])[place.key]
-    yield from segments_of(open_file(place.uri, index), recording, settings=settings, start=piece.start, stop=piece.stop)
+    yield from segments_of(open_file(place.uri, index), recording, start=piece.start, stop=piece.stop)
 
 
 class Annotator:

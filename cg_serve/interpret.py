@@ -87,7 +87,7 @@ def read_pages(edf: bytes, *, start: int, count: int | None, data: DataSettings,
     if start >= total:
         raise RequestError(400, "segment_out_of_range", f"segment {start} asked for; the recording has {total} of them (0 to {total - 1}).")
     stop = min(total, start + (count or max_segments))
-    segments = tuple(segments_of(file, recording, settings=data, start=start, stop=stop))
+    segments = tuple(segments_of(file, recording, start=start, stop=stop))
     return Pages(recording_id=recording.recording_id, total=total, start=start, segments=segments)
 
 

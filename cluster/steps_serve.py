@@ -148,6 +148,6 @@ def draw_answer(page: dict[str, Any], path: str, index: int, work: Work) -> byte
 
     edf = EdfFile.open(path)
     recording = describe(edf, source=Source(uri=path), corpus=SYNTHETIC, settings=work.config.data)
-    (segment,) = segments_of(edf, recording, settings=work.config.data, start=index, stop=index + 1)
+    (segment,) = segments_of(edf, recording, start=index, stop=index + 1)
     events = [event_from_row({"event_id": "", **event}) for event in page["events"]]
     return draw_page(segment.eeg_uv, segment.mask, events=events, labels=segment.labels)

@@ -59,4 +59,4 @@ def findings(eeg_uv: Uv, kind: FindingKind, labels: tuple[Label, ...] = (), even
 
 def real_pages(path: Path) -> list[Segment]:
     settings, edf = DataSettings(), EdfFile.open(str(path))
-    return list(segments_of(edf, describe(edf, source=Source(uri=str(path)), corpus="edf", settings=settings), settings=settings))
+    return list(segments_of(edf, describe(edf, source=Source(uri=str(path)), corpus="edf", settings=settings)))

@@ -150,7 +150,7 @@ def test_dipoles_stand_in_the_annotation_and_survive_parquet() -> None:
 
 def pages(path: Path) -> list[Segment]:
     settings, edf = DataSettings(), EdfFile.open(str(path))
-    return list(segments_of(edf, describe(edf, source=Source(uri=str(path)), corpus="edf", settings=settings), settings=settings))
+    return list(segments_of(edf, describe(edf, source=Source(uri=str(path)), corpus="edf", settings=settings)))
 
 
 def marked(onsets_s: list[float], names: tuple[str, ...], waveform: Waveform, duration_s: float) -> list[Event]:

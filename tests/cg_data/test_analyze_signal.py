@@ -167,6 +167,6 @@ def test_a_real_alpha_rhythm_is_there_with_eyes_closed_and_blocked_with_eyes_ope
     settings, uri = DataSettings(), str(real_eeg / name)
     edf = EdfFile.open(uri)
     recording = describe(edf, source=Source(uri=uri), corpus="edf", settings=settings)
-    pages = [annotate(s, (), detector_version="none") for s in segments_of(edf, recording, settings=settings)]
+    pages = [annotate(s, (), detector_version="none") for s in segments_of(edf, recording)]
     with_alpha = sum(has_finding(page, FindingKind.ALPHA_RHYTHM) for page in pages)
     assert with_alpha == len(pages) if closed else with_alpha <= len(pages) / 3

@@ -90,7 +90,7 @@ def test_a_described_recording_has_the_labels_and_split_of_its_corpus(tmp_path: 
     recording = describe(file, source=source, corpus="tusz", settings=DataSettings(), labels=labels.labels)
     assert (recording.split, len(recording.labels)) == (Split.TEST, 5)
     assert "aaaaaacc" not in repr(recording).replace(recording.uri, "")
-    segments = list(segments_of(file, recording, settings=DataSettings()))
+    segments = list(segments_of(file, recording))
     on_page = [(x.name, round(x.onset_s, 4), round(x.duration_s, 4), x.channel) for x in segments[3].labels if x.kind == "seizure"]
     assert on_page == [("cpsz", 6.8868, 3.1132, "Fp1-F7"), ("seizure", 6.8868, 3.1132, "")]
 

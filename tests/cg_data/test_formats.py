@@ -137,7 +137,7 @@ def test_it_becomes_the_same_segments_as_edf(recording: Path, tmp_path: Path) ->
         (source,) = CORPORA[CorpusName.FOLDER].sources(str(path))
         file = open_file(str(path))
         described = describe(file, source=source, corpus=CorpusName.FOLDER, settings=settings)
-        pages.append(list(segments_of(file, described, settings=settings)))
+        pages.append(list(segments_of(file, described)))
     other, edf = pages
     assert len(other) == len(edf) == 2
     middle = slice(400, 1600)  # the filter's edges differ where a boundary ends a run earlier

@@ -29,7 +29,7 @@ SETTINGS = DataSettings()
 def segmented(data: bytes, start: int = 0, stop: int | None = None, settings: DataSettings = SETTINGS) -> list[Segment]:
     edf = EdfFile.from_bytes(data, "x.edf")
     recording = describe(edf, source=Source(uri="x.edf"), corpus="edf", settings=settings)
-    segments = list(segments_of(edf, recording, settings=settings, start=start, stop=stop))
+    segments = list(segments_of(edf, recording, start=start, stop=stop))
     if stop is None and start == 0:
         assert len(segments) == count_segments(recording)
     return segments
@@ -158,7 +158,7 @@ def test_work_grows_with_the_windows_asked_for_and_not_with_the_recording() -> N
     edf = EdfFile.from_bytes(make(Spec(n_records=3600)), "x.edf")
     recording = describe(edf, source=Source(uri="x.edf"), corpus="edf", settings=SETTINGS)
     spy = Spy(edf)
-    assert len(list(segments_of(cast(SignalFile, spy), recording, settings=SETTINGS, start=200, stop=212))) == 12
+    assert len(list(segments_of(cast(SignalFile, spy), recording, start=200, stop=212))) == 12
     assert spy.read_s == 3 * 80  # three blocks with their context
 
 

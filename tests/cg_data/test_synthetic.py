@@ -37,7 +37,7 @@ def read_back(recorded: list[Recorded]) -> list[tuple[Recording, list[Segment]]]
     for one in recorded:
         edf = EdfFile.from_bytes(edf_bytes(one), f"sub-{one.subject.number:04d}.edf")
         recording = describe(edf, source=Source(uri=""), corpus="synthetic", settings=SETTINGS)
-        made.append((recording, list(segments_of(edf, recording, settings=SETTINGS))))
+        made.append((recording, list(segments_of(edf, recording))))
     return made
 
 

@@ -63,7 +63,7 @@ def test_a_part_of_a_recording_is_interpreted_as_the_whole_has_it() -> None:
 
 def test_pages_are_those_of_the_data_engine() -> None:
     edf = EdfFile.from_bytes(small_edf(), "file.edf")
-    expected = list(segments_of(edf, describe(edf, source=Source(uri="file.edf"), corpus="any", settings=DATA), settings=DATA))
+    expected = list(segments_of(edf, describe(edf, source=Source(uri="file.edf"), corpus="any", settings=DATA)))
     pages = read_pages(small_edf(), start=0, count=None, data=DATA, max_segments=100)
     assert [s.eeg_steps.tobytes() for s in pages.segments] == [s.eeg_steps.tobytes() for s in expected]
     assert [s.segment_id for s in pages.segments] == [s.segment_id for s in expected]
