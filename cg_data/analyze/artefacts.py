@@ -241,8 +241,8 @@ def _lasting(windows: Floats) -> Bools:
     changes = np.diff(windows, axis=1, append=windows[:, -1:])
     rough = np.sqrt((changes.reshape(len(windows), _LENGTH // _BLOCK, _BLOCK) ** 2).mean(axis=2))
     even = rough >= MUSCLE_EVEN * rough.max(axis=1, keepdims=True)
-    in_a_row: Bools = np.lib.stride_tricks.sliding_window_view(even, _MUSCLE_BLOCKS, axis=1).all(axis=2)
-    return np.asarray(in_a_row.any(axis=1), dtype=np.bool_)
+    in_a_row = np.lib.stride_tricks.sliding_window_view(even, _MUSCLE_BLOCKS, axis=1)
+    return np.asarray(np.any(np.all(in_a_row, axis=2), axis=1), dtype=np.bool_)
 
 
 def _line_ratio(spectrum: Spectrum) -> Floats:
