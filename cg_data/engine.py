@@ -154,7 +154,7 @@ def _cut(
         manifest.drop_strays(out_uri, [plan.name for plan in plans])
         shards, failed, done = [], [], 0
         orders = work.orders_of(plans, places, out_uri)
-        for result in run_tasks(orders, partial(work.make_segments, settings=settings), _RESULT, settings.engine, usage):
+        for result in run_tasks(orders, work.make_segments, _RESULT, settings.engine, usage):
             if isinstance(result, work.Refusal):
                 failed.append(result)
             else:

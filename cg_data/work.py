@@ -38,7 +38,7 @@ from cg_data.records import (
     table_of,
 )
 from cg_data.segments import segments_of
-from cg_data.settings import DataSettings, GeneralSettings, InstructSettings, TeacherSettings
+from cg_data.settings import GeneralSettings, InstructSettings, TeacherSettings
 from cg_data.shards import read_annotations, read_segments
 from cg_data.vocabulary import Split
 
@@ -88,12 +88,12 @@ def orders_of(plans: Sequence[ShardPlan], places: dict[str, Place], folder_uri: 
     ]
 
 
-def make_segments(order: SegmentOrder, *, settings: DataSettings) -> Shard | Refusal:
+def make_segments(order: SegmentOrder) -> Shard | Refusal:
     """Read, filter and write the windows of one shard; the first recording that cannot be read is named instead."""
     if storage.exists(order.out):
         return dataclasses.replace(counted(order.out), pieces=order.pieces)
     try:
-        written = storage.write_parts(order.out, SEGMENT_SCHEMA, _tables(_segments(order, settings), SEGMENT_SCHEMA))
+        written = storage.write_parts(order.out, SEGMENT_SCHEMA, _tables(_segments(order), SEGMENT_SCHEMA))
     except _UnreadableError as refused:
         return refused.refusal
     return _shard(order.out, written, pieces=order.pieces)
@@ -106,10 +106,10 @@ class _UnreadableError(Exception):
         self.refusal = refusal
 
 
-def _segments(order: SegmentOrder, settings: DataSettings) -> Iterator[Segment]:
+def _segments(order: SegmentOrder) -> Iterator[Segment]:
     for piece, place in zip(order.pieces, order.places, strict=True):
         try:
-            yield from segments_of_piece(piece, place, settings=settings)
+            yield from segments_of_piece(piece, place)
         except EdfError as error:
             raise _UnreadableError(Refusal(recording_id=piece.recording_id, reason=error.reason, message=str(error))) from error
         except StorageError as error:
@@ -124,7 +124,7 @@ def _tables(records: Iterable[Any], schema: pa.Schema) -> Iterator[pa.Table]:
         yield table_of(part, schema)
 
 
-def segments_of_piece(piece: Piece, place: Place, *, settings: DataSettings) -> Iterator[Segment]:
+def segments_of_piece(piece: Piece, place: Place) -> Iterator[Segment]:
     """The segments of one piece, from its file and its row of the register."""
     recording, index = register.recordings(place.register_shard, [place.key])[place.key]
     yield from segments_of(open_file(place.uri, index), recording, start=piece.start, stop=piece.stop)

@@ -74,7 +74,7 @@ def products(eeg: Path, out: Path) -> None:
     assert (len(good), len(refused)) == (1, 1)
     places = {key: work.Place(uri=f.source.uri, key=f.key, register_shard=known[f.key].shard) for key, f in good.items()}
     (order,) = work.orders_of(pack({key: known[f.key].windows for key, f in good.items()}, 30), places, str(out / "segments"))
-    segments = work.make_segments(order, settings=SETTINGS)
+    segments = work.make_segments(order)
     assert isinstance(segments, Shard)
     annotations = work.Annotator(None, out_uri=str(out / "annotations"), batch=8)(storage.read_table(order.out), segments.name)
     samples = work.make_samples(

@@ -42,7 +42,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     annotate = work.Annotator(Detector.load(str(root / "detector"), device="cpu"), out_uri=str(root / "annotations"), batch=8)
     shards: dict[str, list[Shard]] = {"segments": [], "annotations": [], "samples": []}
     for order in work.orders_of(plans, places, str(root / "segments")):
-        segments = work.make_segments(order, settings=SETTINGS)
+        segments = work.make_segments(order)
         assert isinstance(segments, Shard)
         shards["segments"].append(segments)
         shards["annotations"].append(annotate(storage.read_table(order.out), segments.name))
