@@ -25,6 +25,7 @@ FLAT_STD_UV = 1.0
 """A channel is flat while its detrended standard deviation stays below this. Even electrocerebral quiet recorded at high gain shows more
 than 2 uV peak to peak (ACNS guideline 6); the trend is what the high-pass filter leaves after a disconnection."""
 FLAT_MIN_S = 2.0
+"""Three windows in a row; shorter pauses are left unsaid."""
 FAULT_MIN_UV = 150.0
 """Electrode fault: at least this high peak to peak, FAULT_FACTOR times its neighbours' median and correlated with none of them."""
 FAULT_FACTOR = 3.0
@@ -52,6 +53,7 @@ CLIP_UV = 32767 * UV_PER_STEP
 """Clipped: samples at the end of the range of a segment (int16 at 0.1 uV). An amplifier that saturates earlier leaves no equal values
 behind the filter and the average reference; where it is far beyond the EEG it shows as an electrode fault."""
 CLIP_MIN_SAMPLES = 2
+"""One sample at the end of the range may be a summit."""
 POP_EXPLAINS_S = 2.5
 """An electrode that is faulty for no longer, around its pop, is told as a pop; a longer one is a fault that also pops."""
 AROUND_FLAT_S = 1.0
@@ -241,8 +243,8 @@ def _lasting(windows: Floats) -> Bools:
     changes = np.diff(windows, axis=1, append=windows[:, -1:])
     rough = np.sqrt((changes.reshape(len(windows), _LENGTH // _BLOCK, _BLOCK) ** 2).mean(axis=2))
     even = rough >= MUSCLE_EVEN * rough.max(axis=1, keepdims=True)
-    in_a_row = np.lib.stride_tricks.sliding_window_view(even, _MUSCLE_BLOCKS, axis=1)
-    return np.asarray(np.any(np.all(in_a_row, axis=2), axis=1), dtype=np.bool_)
+    runs = np.lib.stride_tricks.sliding_window_view(even, _MUSCLE_BLOCKS, axis=1)
+    return np.asarray(runs.all(axis=2).max(axis=1), dtype=np.bool_)
 
 
 def _line_ratio(spectrum: Spectrum) -> Floats:

@@ -39,6 +39,7 @@ COVERED_FRACTION = 0.8
 MASKER_RATIO = 0.5
 """A masking event must be at least this probable relative to the one that it takes out."""
 EDGE_S = 0.02
+"""An event that begins or ends nearer to the page's edge is cut by it: four samples."""
 EDGE_MIN_S: dict[Waveform, float] = {
     Waveform.SPIKE: 0.02,
     Waveform.SHARP_WAVE: 0.05,
@@ -59,10 +60,19 @@ ISOLATED_KEPT_FROM: dict[Waveform, float] = {
     Waveform.SLEEP_SPINDLE: 0.8,
     Waveform.K_COMPLEX: 0.8,
     Waveform.POSITIVE_SHARP_TRANSIENT: 0.8,
+    Waveform.POSITIVE_SQUARE_WAVE: 0.8,
+    Waveform.NEGATIVE_SQUARE_WAVE: 0.8,
 }
-"""Probability from which an event without support is kept. Spindles, K-complexes and blinks have wide fields, so one channel is suspect; a
-discharge may be focal."""
+"""Probability from which an event without support is kept. Spindles, K-complexes and blinks have wide fields, so one channel is suspect,
+and a lateral eye movement has its other sign on the other side (IFCN glossary, Kane et al. 2017); a discharge may be focal."""
+SUPPORTED_BY: dict[Waveform, Waveform] = {
+    Waveform.POSITIVE_SQUARE_WAVE: Waveform.NEGATIVE_SQUARE_WAVE,
+    Waveform.NEGATIVE_SQUARE_WAVE: Waveform.POSITIVE_SQUARE_WAVE,
+}
+"""What supports an event on another channel, where it is not the same waveform."""
+_GAZE = [CHANNEL_INDEX["F7"], CHANNEL_INDEX["F8"]]
 GROUP_GAP_S = 0.2
+"""Events of one kind with a longer pause between them are two: the eyes rest for about so long between saccades."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -145,16 +155,22 @@ def _covered(events: Sequence[Event], mask: npt.NDArray[np.bool_]) -> dict[str, 
 
 
 def _isolated_wide(events: Sequence[Event], mask: npt.NDArray[np.bool_]) -> dict[str, str]:
-    """Spindles, K-complexes and blinks seen on one channel only, anywhere on the head."""
+    """Spindles, K-complexes and blinks seen on one channel only, anywhere on the head, and eye movements to the side without their other
+    sign; where F7 or F8 is missing, these are not judged."""
     wide = [e for e in events if e.waveform in ISOLATED_KEPT_FROM and e.waveform not in EPILEPTIFORM]
+    judged = [e for e in wide if e.waveform not in SUPPORTED_BY or mask[_GAZE].all()]
     if mask.sum() < 2:
         return {}
     return {
         event.event_id: ISOLATED
-        for event in wide
+        for event in judged
         if event.probability < ISOLATED_KEPT_FROM[event.waveform]
-        and not any(o.channel != event.channel and o.waveform == event.waveform and _together(o, event, SUPPORT_S) for o in wide)
+        and not any(o.channel != event.channel and o.waveform == _supporter(event) and _together(o, event, SUPPORT_S) for o in wide)
     }
+
+
+def _supporter(event: Event) -> Waveform:
+    return SUPPORTED_BY.get(event.waveform, event.waveform)
 
 
 def _isolated_discharges(events: Sequence[Event], mask: npt.NDArray[np.bool_]) -> dict[str, str]:

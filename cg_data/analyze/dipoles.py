@@ -59,6 +59,7 @@ PEAK_WITHIN_S: dict[Waveform, float] = {
 """The sharp part's peak lies this soon after the onset (IFCN glossary: a spike lasts 20 to 70 ms, a sharp wave 70 to 200 ms), before the
 slow wave of a complex."""
 FIRST_SHARE = 0.6
+"""The sharp part is the first summit that reaches this share of the highest one: the slow wave after it may be higher."""
 FIELD_SHARE = 0.5
 """The field are the electrodes above half of the maximum."""
 DERIVATION_SHARE = 0.2
@@ -72,6 +73,7 @@ GENERALISED_SHARE = 0.5
 LATERAL_RATIO = 3
 """Generalised: both sides and half of the electrodes. One side: three electrodes of it for each of the other."""
 _BASE_S = 0.06
+"""Voltages count from the mean of so long before the onset."""
 
 
 def dipoles_of(segment_id: str, events: Iterable[Event], eeg_uv: npt.NDArray[np.float32], mask: Bools) -> tuple[Dipole, ...]:

@@ -35,8 +35,12 @@ BEAT_MIN_UV = 4.0
 BEAT_STANDS_OUT = 2.0
 """The averaged beat over what the average leaves beside it of the EEG, both peak to peak in `QRS_HZ`: in mere noise about 1."""
 _EDGE = 20
+_APART = int(SFREQ_HZ * 60 / RATE_PER_MIN[1] * 0.9)
 REFRACTORY_S = 0.2
-"""No two beats are nearer (Pan and Tompkins 1985); a train faster than a heart is so seen as what it is."""
+"""No two beats are nearer (Pan and Tompkins 1985)."""
+AS_HIGH = 0.7
+EXTRA = 1.25
+"""Greatest number of peaks that reach `AS_HIGH` of the median beat, over the number of beats: more are a train faster than a heart."""
 _MIN_CHANNELS = 10
 _REACH = 30
 _QRS = slice(_REACH - 12, _REACH + 13)
@@ -98,11 +102,15 @@ def _strongest(plane: Floats) -> Floats:
 
 
 def _beats(course: Floats) -> npt.NDArray[np.intp]:
-    """Samples of the peaks that stand out of a course `(samples,)`, on the side where it is more pointed."""
+    """Samples of the peaks that stand out of a course `(samples,)`, on the side where it is more pointed; none where they come too fast."""
     inner = course[_EDGE:-_EDGE]
     typical = float(np.median(np.abs(inner)))
     upright = inner if inner.max() >= -inner.min() else -inner
-    beats, _ = scipy.signal.find_peaks(upright, distance=REFRACTORY_S * SFREQ_HZ, height=PROMINENCE * typical)
+    beats, _ = scipy.signal.find_peaks(upright, distance=_APART, height=PROMINENCE * typical)
+    if len(beats) >= _MIN_BEATS:
+        as_high = AS_HIGH * float(np.median(upright[beats]))
+        peaks, _ = scipy.signal.find_peaks(upright, distance=REFRACTORY_S * SFREQ_HZ, height=as_high)
+        beats = beats if len(peaks) <= EXTRA * len(beats) else beats[:0]
     return np.asarray(beats + _EDGE)
 
 

@@ -12,13 +12,9 @@ from scipy.special import eval_legendre
 from cg_data.analyze.annotate import annotate
 from cg_data.analyze.dipoles import LONGITUDINAL, TRANSVERSE, dipoles_of
 from cg_data.analyze.layout import SPHERE_XYZ
-from cg_data.corpora.source import Source
-from cg_data.edf.reader import EdfFile
-from cg_data.recording import describe
-from cg_data.records import ANNOTATION_SCHEMA, Dipole, Event, Segment, annotation_from_row, table_of
-from cg_data.segments import segments_of
-from cg_data.settings import DataSettings
+from cg_data.records import ANNOTATION_SCHEMA, Dipole, Event, annotation_from_row, table_of
 from cg_data.vocabulary import CHANNEL_INDEX, CHANNELS, SFREQ_HZ, Orientation, Polarity, Region, Side, Waveform
+from tests.cg_data.planted_signals import real_pages
 from tests.records_small import event
 from tests.signals_small import TIME_S, pink_uv, segment_of
 
@@ -148,17 +144,12 @@ def test_dipoles_stand_in_the_annotation_and_survive_parquet() -> None:
     assert annotation_from_row(row).dipoles == annotation.dipoles
 
 
-def pages(path: Path) -> list[Segment]:
-    settings, edf = DataSettings(), EdfFile.open(str(path))
-    return list(segments_of(edf, describe(edf, source=Source(uri=str(path)), corpus="edf", settings=settings)))
-
-
 def marked(onsets_s: list[float], names: tuple[str, ...], waveform: Waveform, duration_s: float) -> list[Event]:
     return [event(waveform, name, onset_s, duration_s) for onset_s in onsets_s for name in names]
 
 
 def test_real_lateralised_discharges_lie_right_posteriorly_and_reverse_there(real_eeg: Path) -> None:
-    page = pages(real_eeg / "iiic_LPD_sample1.edf")[2]
+    page = real_pages(real_eeg / "iiic_LPD_sample1.edf")[2]
     events = marked([1.15, 2.2, 3.5, 4.72, 6.05, 7.3, 8.55, 9.7], ("C4", "P4", "T6"), Waveform.SHARP_WAVE, 0.2)
     found = dipoles_of("s0", events, page.eeg_uv, page.mask)
     assert {d.side for d in found} == {Side.RIGHT}
@@ -169,7 +160,7 @@ def test_real_lateralised_discharges_lie_right_posteriorly_and_reverse_there(rea
 
 
 def test_real_spikes_and_waves_of_a_seizure_are_generalised_with_a_frontal_negative_maximum(real_eeg: Path) -> None:
-    page = pages(real_eeg / "iiic_SZ_sample1.edf")[2]
+    page = real_pages(real_eeg / "iiic_SZ_sample1.edf")[2]
     names = ("Fp1", "Fp2", "F3", "Fz", "F4", "C3", "Cz", "C4", "O1", "O2")
     found = dipoles_of(
         "s0", marked([2.2, 2.5, 2.8, 3.1, 3.42, 3.75, 4.07], names, Waveform.SPIKE_AND_SLOW_WAVE, 0.3), page.eeg_uv, page.mask

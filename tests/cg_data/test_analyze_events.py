@@ -82,6 +82,18 @@ def test_a_doubtful_wide_field_event_on_one_channel_is_pruned_and_on_two_is_kept
     assert rules(dataclasses.replace(one, probability=0.95)) == {}
 
 
+def test_a_doubtful_lateral_eye_movement_needs_its_other_sign_on_the_other_side() -> None:
+    left, right = event(Waveform.POSITIVE_SQUARE_WAVE, "F7", 5.0, 0.8, 0.5), event(Waveform.NEGATIVE_SQUARE_WAVE, "F8", 5.0, 0.8, 0.5)
+    same = event(Waveform.POSITIVE_SQUARE_WAVE, "F8", 5.0, 0.8, 0.5)
+    assert rules(left, right) == {}
+    assert rules(left) == {left.event_id: ISOLATED}
+    assert rules(left, same) == {left.event_id: ISOLATED, same.event_id: ISOLATED}
+    assert rules(dataclasses.replace(left, probability=0.9)) == {}
+    without = ALL.copy()
+    without[CHANNEL_INDEX["F8"]] = False
+    assert clean_events([left], without)[1] == ()
+
+
 def test_a_doubtful_spike_needs_a_neighbour_at_the_same_time() -> None:
     spike = event(Waveform.SPIKE, "T3", 6.0, 0.05, 0.3)
     assert rules(spike) == {spike.event_id: ISOLATED}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -9,9 +11,9 @@ import pytest
 from cg_data.analyze.annotate import annotate, has_finding
 from cg_data.analyze.artefacts import artefacts_of
 from cg_data.analyze.background import LOW_VOLTAGE_UV, aperiodic_ratio, spectrum_of
-from cg_data.corpora.source import Source
 from cg_data.records import Annotation, Finding
 from cg_data.vocabulary import CHANNEL_INDEX, CHANNELS, SFREQ_HZ, Band, FindingKind, Region
+from tests.cg_data.planted_signals import real_pages
 from tests.signals_small import TIME_S, pink_uv, rows, segment_of
 
 POSTERIOR = ("P3", "Pz", "P4", "O1", "O2")
@@ -158,15 +160,61 @@ def test_equal_input_gives_equal_annotations() -> None:
 
 
 @pytest.mark.parametrize(("name", "closed"), [("eegmmi_s001r02_eyes_closed.edf", True), ("eegmmi_s001r01_eyes_open.edf", False)])
-def test_a_real_alpha_rhythm_is_there_with_eyes_closed_and_blocked_with_eyes_open(real_eeg, name: str, closed: bool) -> None:
-    from cg_data.edf.reader import EdfFile
-    from cg_data.recording import describe
-    from cg_data.segments import segments_of
-    from cg_data.settings import DataSettings
-
-    settings, uri = DataSettings(), str(real_eeg / name)
-    edf = EdfFile.open(uri)
-    recording = describe(edf, source=Source(uri=uri), corpus="edf", settings=settings)
-    pages = [annotate(s, (), detector_version="none") for s in segments_of(edf, recording)]
+def test_a_real_alpha_rhythm_is_there_with_eyes_closed_and_blocked_with_eyes_open(real_eeg: Path, name: str, closed: bool) -> None:
+    pages = [annotate(page, (), detector_version="none") for page in real_pages(real_eeg / name)]
     with_alpha = sum(has_finding(page, FindingKind.ALPHA_RHYTHM) for page in pages)
     assert with_alpha == len(pages) if closed else with_alpha <= len(pages) / 3
+
+
+@pytest.mark.parametrize("hz", [1.5, 2.2, 3.0, 4.0])
+def test_a_train_of_spikes_and_waves_is_not_muscle(hz: float) -> None:
+    eeg_uv = pink_uv(rms_uv=8.0)
+    for at_s in np.arange(0.3, 9.8, 1 / hz):
+        spike = -250 * np.exp(-(((TIME_S - at_s) / 0.012) ** 2)) + 120 * np.exp(-(((TIME_S - at_s - 0.5 / hz) / (0.15 / hz)) ** 2))
+        eeg_uv[rows("Fp1", "Fp2", "F3", "Fz", "F4")] += spike.astype(np.float32)
+    assert not has_finding(measured(eeg_uv), FindingKind.MUSCLE)
+
+
+def test_the_harmonics_of_a_high_alpha_rhythm_are_not_muscle() -> None:
+    eeg_uv = pink_uv()
+    wave = 80 * np.sin(2 * np.pi * 10.4 * TIME_S) + 25 * np.sin(4 * np.pi * 10.4 * TIME_S)
+    eeg_uv[rows("O1", "O2")] += wave.astype(np.float32)
+    assert not has_finding(measured(eeg_uv), FindingKind.MUSCLE)
+
+
+def test_a_burst_of_muscle_on_one_electrode_is_no_electrode_fault() -> None:
+    rng = np.random.default_rng(8)
+    for start in (500, 520, 540, 560, 580):
+        eeg_uv = pink_uv()
+        burst = np.fft.irfft(np.fft.rfft(rng.normal(size=600)) * (np.fft.rfftfreq(600, 1 / SFREQ_HZ) > 25), 600)
+        eeg_uv[CHANNEL_INDEX["T4"], start : start + 600] += (60 * burst / burst.std()).astype(np.float32)
+        found = measured(eeg_uv)
+        assert has_finding(found, FindingKind.MUSCLE)
+        assert not has_finding(found, FindingKind.ELECTRODE_FAULT)
+
+
+def test_samples_at_the_end_of_the_range_are_clipping_where_and_when_they_are() -> None:
+    eeg_uv = pink_uv()
+    eeg_uv[CHANNEL_INDEX["F8"], 700:760] = 5000
+    found = finding_of(measured(eeg_uv), FindingKind.CLIPPING)
+    assert found.channels == ("F8",)
+    assert (found.onset_s, found.duration_s) == (3.5, 0.3)
+    assert found.value == found.threshold == pytest.approx(3276.7)
+
+
+def test_a_high_wave_within_the_range_is_not_clipping() -> None:
+    eeg_uv = pink_uv()
+    eeg_uv[CHANNEL_INDEX["F8"]] += (3000 * np.exp(-(((TIME_S - 4) / 0.2) ** 2))).astype(np.float32)
+    assert not has_finding(measured(eeg_uv), FindingKind.CLIPPING)
+
+
+def test_every_finding_says_where_when_and_what_passed_which_threshold(real_eeg: Path) -> None:
+    for name in ("epviz_demo", "iiic_SZ_sample1", "iiic_Other_sample1", "eegmat_subject02_rest", "eegmmi_s001r01_eyes_open"):
+        for page in real_pages(real_eeg / f"{name}.edf"):
+            for found in annotate(page, (), detector_version="none").findings:
+                below = found.kind in (FindingKind.FLAT_CHANNEL, FindingKind.LOW_VOLTAGE) or found.unit == "Hz posterior rhythm"
+                assert found.value <= found.threshold if below else found.value >= found.threshold
+                assert found.channels
+                assert set(found.channels) <= set(CHANNELS)
+                assert found.unit
+                assert 0 <= found.onset_s < found.onset_s + found.duration_s <= 10
