@@ -30,8 +30,9 @@ SLEEP = Example(
         ],
         "posterior_rhythm": None,
         "findings": [
-            {"ref": "f1", "kind": "theta activity", "at": ["C3", "Cz", "C4", "T3", "T4", "T5", "T6"], "from_s": 0.0, "to_s": 10.0},
-            {"ref": "f2", "kind": "muscle", "at": ["T3"], "from_s": 0.0, "to_s": 10.0},
+            {"ref": "f1", "kind": "delta activity", "at": ["F3", "Fz", "F4"], "from_s": 0.0, "to_s": 10.0},
+            {"ref": "f2", "kind": "theta activity", "at": ["C3", "Cz", "C4", "T3", "T4", "T5", "T6"], "from_s": 0.0, "to_s": 10.0},
+            {"ref": "f3", "kind": "muscle", "at": ["T3"], "from_s": 0.0, "to_s": 10.0},
         ],
         "events": [
             {"ref": "e1", "kind": "sleep spindle", "at": ["F3", "Fz", "F4", "C3", "Cz", "C4"], "from_s": 2.1, "to_s": 3.0, "maximum": "Cz"},
@@ -51,7 +52,7 @@ SLEEP = Example(
                 "There are no epileptiform discharges. "
                 "Muscle artefact is present at T3."
             ),
-            "evidence": ["f1", "e1", "e3", "e2", "f2"],
+            "evidence": ["f2", "f1", "e1", "e3", "e2", "f3"],
         },
         SampleKind.COMPLEX_MCQ: {
             "question": "Which statement joins the state of this page correctly with the transient at 5.6 s?",

@@ -28,6 +28,7 @@ You write training texts for a model that learns to read clinical EEG. Each text
 the 10-20 system. You do not see the page. You are given everything that is known of it, as JSON:
 - "state": vigilance, or "unknown"; "seizure": whether the page lies within a seizure; "not_recorded": missing electrodes
 - "background": per region the band with most power, its peak frequency in Hz and the amplitude (half peak-to-peak) in microvolts
+  A region's band is worth a word only where "findings" has activity of that band there; elsewhere it is chance, and stays unsaid
 - "posterior_rhythm": the posterior dominant rhythm, or null where there is none
 - "findings": activity and artefacts with electrodes, from second to second of the page
 - "events": waveforms, grouped over electrodes and time, with the electrode of the greatest voltage ("maximum")
