@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from cg_data.detect.boxes import Marks
+from cg_data.intervals import Floats, interval, subject_weights
 from cg_data.records import Event
 from cg_data.vocabulary import WAVEFORMS, Waveform
-from cg_eval.metrics import Floats, interval, subject_weights
 from cg_eval.settings import EvalSettings
 from cg_train.detection_metrics import Matches, detection_metrics, match
 

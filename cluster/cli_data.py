@@ -106,6 +106,24 @@ def data_verify(run: Run = None, preset: Preset = None, sets: Sets = None, verbo
             raise typer.Exit(1)
 
 
+@data_app.command("audit")
+def data_audit(
+    run: Run = None,
+    preset: Preset = None,
+    corpus: Annotated[
+        str, typer.Option("--corpus", help="Whose samples: the embedded ones have planted truth, others the marks of readers.")
+    ] = "synthetic",
+    reader: Annotated[str, typer.Option("--reader", help="Hold samples against the marks of this reader alone.")] = "",
+    sets: Sets = None,
+) -> None:
+    """Say how much of what a run's samples state is not so: by kind of sample, claim and finding, with what they leave out."""
+    from cluster.audit_view import audit_run
+    from cluster.inspect_view import corpus_of
+
+    _, folder = load(Asked(run=run, preset=preset, sets=sets))
+    audit_run(folder, corpus_of(corpus), reader, Display())
+
+
 @data_app.command("inspect")
 def data_inspect(
     corpus: Annotated[

@@ -84,8 +84,13 @@ def place_of(facts: Facts, claim: Claim) -> frozenset[str]:
     if claim.of is Aspect.POSTERIOR_RHYTHM:
         posterior = facts.annotation.posterior
         return frozenset(posterior.channels) if posterior is not None else frozenset(channels_of(facts, [FindingKind.ALPHA_RHYTHM]))
+    return _found_place(facts, claim) | _band_place(facts, claim.kinds)
+
+
+def _found_place(facts: Facts, claim: Claim) -> frozenset[str]:
+    """Electrodes of the findings and in the fields of the dipoles."""
     fields = frozenset(name for dipole in _dipoles(claim, facts) for name in dipole.field)
-    return frozenset(channels_of(facts, claim.kinds)) | fields | _band_place(facts, claim.kinds)
+    return frozenset(channels_of(facts, claim.kinds)) | fields
 
 
 def _band_place(facts: Facts, kinds: Iterable[FindingKind]) -> frozenset[str]:
@@ -193,7 +198,7 @@ def _has_side(field: frozenset[str], name: str, facts: Facts) -> bool:
 
 def _extent(claim: Claim, facts: Facts) -> Ruling:
     """Held against the findings where there are some: that a band is also the strongest elsewhere does not spread them."""
-    found = frozenset(channels_of(facts, claim.kinds)) or place_of(facts, claim)
+    found = _found_place(facts, claim) or place_of(facts, claim)
     return _ruled(None if _is_untold(claim, facts) else is_widespread(found))
 
 

@@ -13,11 +13,12 @@ import numpy as np
 
 from cg_data.analyze.annotate import event_findings
 from cg_data.analyze.background import finding
-from cg_data.analyze.layout import in_page_order
+from cg_data.analyze.layout import NEIGHBOURS, in_page_order
 from cg_data.instruct.facts import side_of
 from cg_data.records import Annotation, Dipole, Event, Finding, PosteriorRhythm, RegionRhythm, Segment
 from cg_data.vocabulary import (
     BAND_EDGES_HZ,
+    CHANNEL_INDEX,
     CHANNELS,
     FINDING_OF_WAVEFORM,
     LEFT_CHANNELS,
@@ -169,7 +170,9 @@ def _dipoles(draw: _Draw, events: Sequence[Event]) -> tuple[Dipole, ...]:
 
 
 def _dipole(draw: _Draw, members: Sequence[Event]) -> Dipole:
-    field = in_page_order({e.channel for e in members})
+    own = {e.channel for e in members}
+    beside = [name for name in draw.recorded if any(NEIGHBOURS[CHANNEL_INDEX[name], CHANNEL_INDEX[c]] for c in own)]
+    field = in_page_order(own | set(beside if draw.often(0.3) else ()))
     maximum = draw.rng.choice(field)
     ends = maximum in ("Fp1", "Fp2", "O1", "O2", "Fz", "Pz")
     tangential = draw.often(0.2)

@@ -129,12 +129,13 @@ def of_finding(facts: Facts, kind: FindingKind, rng: random.Random) -> Iterator[
     at = channels_of(facts, [kind])
     background = {"alpha_rhythm", "beta_activity", "theta_activity", "delta_activity"}
     yield facts, f"There is {KIND_WORDS[kind]} at {rng.choice(at)}.", True
-    elsewhere = [name for name in CHANNELS if name not in at]
+    field = {*at, *(name for d in facts.annotation.dipoles if d.kind == kind for name in d.field)}
+    elsewhere = [name for name in CHANNELS if name not in field]
     if elsewhere and kind not in background:  # a band may be the strongest in a region without a finding there
         yield facts, f"There is {KIND_WORDS[kind]} at {rng.choice(elsewhere)}.", False
         sides = {"left": LEFT_CHANNELS, "right": RIGHT_CHANNELS}
         for side, other in (("left", "right"), ("right", "left")):
-            if set(at) <= sides[side] and len(at) > 1:
+            if field <= sides[side] and len(at) > 1:
                 yield facts, f"There is {side} {KIND_WORDS[kind]}.", True
                 yield facts, f"There is {other} {KIND_WORDS[kind]}.", False
     groups = groups_of(facts, kind)
