@@ -100,14 +100,30 @@ class Tally:
             self.by_subject[subject].update(counts)
 
 
-def audit(folders: Folders, truth: Truth, *, resamples: int = RESAMPLES, seed: int = 0, progress: Progress = silent) -> Audit:
-    """Hold all samples of a corpus against the truth.
+def audit(
+    folders: Folders,
+    truth: Truth,
+    *,
+    most_shards: int | None = None,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+    progress: Progress = silent,
+) -> Audit:
+    """Hold the samples of a corpus against the truth.
+
+    Args:
+        folders: segments, annotations and samples of the corpus.
+        truth: what to hold them against.
+        most_shards: audit this many shards at most. Their names are hashes of what is in them, so the first are as good as any.
+        resamples: of subjects, for the intervals.
+        seed: of the resamples.
+        progress: told about each shard.
 
     Raises:
         StorageError: there are no samples.
         ConfigError: no sample's recording bears a mark that the samples could be held against.
     """
-    shards = [uri.rsplit("/", 1)[-1] for uri in manifest.committed(folders.samples)]
+    shards = [uri.rsplit("/", 1)[-1] for uri in manifest.committed(folders.samples)][:most_shards]
     marked = {} if truth.planted else marked_kinds(folders.segments, shards, truth.reader)
     if not truth.planted and not any(marked.values()):
         raise ConfigError(f"{folders.segments}: no {truth.name} here to hold samples against. Name another reader or corpus.")

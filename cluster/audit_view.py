@@ -16,14 +16,14 @@ from cluster.steps_data import SYNTHETIC
 from cluster.verify_view import folders_of
 
 
-def audit_run(folder: RunFolder, corpus: CorpusName, reader: str, display: Display) -> Audit:
+def audit_run(folder: RunFolder, corpus: CorpusName, display: Display, *, reader: str = "", most_shards: int | None = None) -> Audit:
     """Audit the samples of one corpus, show what was found and keep it in ``audit-<corpus>.json`` of the run folder.
 
     The embedded corpus has planted labels; others are held against the marks of `reader`, or of all readers.
     """
     truth = Truth(planted=corpus == SYNTHETIC and not reader, reader=reader)
     with display.step(f"Auditing {corpus}") as progress:
-        found = audit(folders_of(folder, corpus), truth, progress=progress)
+        found = audit(folders_of(folder, corpus), truth, most_shards=most_shards, progress=progress)
     uri = folder.at(f"audit-{corpus}.json")
     storage.write_json(uri, found.to_json())
     show(found, display.console)

@@ -114,6 +114,7 @@ def data_audit(
         str, typer.Option("--corpus", help="Whose samples: the embedded ones have planted truth, others the marks of readers.")
     ] = "synthetic",
     reader: Annotated[str, typer.Option("--reader", help="Hold samples against the marks of this reader alone.")] = "",
+    shards: Annotated[int | None, typer.Option("--shards", min=1, help="Audit so many shards at most; default: all.")] = None,
     sets: Sets = None,
 ) -> None:
     """Say how much of what a run's samples state is not so: by kind of sample, claim and finding, with what they leave out."""
@@ -121,7 +122,7 @@ def data_audit(
     from cluster.inspect_view import corpus_of
 
     _, folder = load(Asked(run=run, preset=preset, sets=sets))
-    audit_run(folder, corpus_of(corpus), reader, Display())
+    audit_run(folder, corpus_of(corpus), Display(), reader=reader, most_shards=shards)
 
 
 @data_app.command("inspect")

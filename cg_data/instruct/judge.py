@@ -304,7 +304,7 @@ def _rhythms_hz(claim: Claim, facts: Facts) -> list[float]:
     posterior = facts.annotation.posterior
     if posterior is not None and (claim.of is Aspect.POSTERIOR_RHYTHM or _rhythm_place(facts, claim.kinds)):
         known += [hz for hz in (posterior.frequency_hz, posterior.left_hz, posterior.right_hz) if hz is not None]
-    if claim.of is Aspect.POSTERIOR_RHYTHM and FindingKind.ALPHA_RHYTHM in facts.kinds:
+    if claim.of is Aspect.POSTERIOR_RHYTHM and posterior is None and FindingKind.ALPHA_RHYTHM in facts.kinds:
         known += [r.dominant_hz for r in rhythms if r.region is Region.POSTERIOR]
     return known
 
@@ -319,13 +319,15 @@ def _amplitudes_uv(claim: Claim, facts: Facts) -> list[float]:
     if claim.of is Aspect.BACKGROUND:
         place = frozenset().union(*claim.places) if claim.places else frozenset(CHANNELS)
         return [r.amplitude_uv for r in rhythms if place.intersection(REGION_CHANNELS[r.region])]
+    posterior = facts.annotation.posterior
+    sides = (posterior.amplitude_uv, posterior.left_uv, posterior.right_uv) if posterior is not None else ()
+    of_rhythm = [uv for uv in sides if uv is not None]
     if claim.of is Aspect.POSTERIOR_RHYTHM:
-        posterior = facts.annotation.posterior
-        sides = (posterior.amplitude_uv, posterior.left_uv, posterior.right_uv) if posterior else ()
-        return [r.amplitude_uv for r in rhythms if r.region is Region.POSTERIOR] + [uv for uv in sides if uv is not None]
+        return of_rhythm or [r.amplitude_uv for r in rhythms if r.region is Region.POSTERIOR]
     known = [d.amplitude_uv for d in _dipoles(claim, facts)]
     bands = {BAND_OF[kind] for kind in kinds if kind in BAND_OF}
     known += [r.amplitude_uv for r in rhythms if r.band in bands]
+    known += of_rhythm if _rhythm_place(facts, kinds) else []
     return known + [f.value for f in facts.annotation.findings if f.kind in kinds and f.unit.startswith("uV")]
 
 

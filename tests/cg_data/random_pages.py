@@ -228,7 +228,7 @@ def _background(draw: _Draw, posterior: PosteriorRhythm | None) -> tuple[RegionR
             continue
         band = draw.rng.choice(tuple(Band))
         hz, uv = round(draw.rng.uniform(*BAND_EDGES_HZ[band]), 2), round(draw.rng.uniform(4, 90), 2)
-        if region is Region.POSTERIOR and posterior is not None:
+        if region is Region.POSTERIOR and posterior is not None and draw.often(0.8):  # else another band is stronger there
             band = Band.ALPHA if posterior.frequency_hz >= 8 else Band.THETA
             hz, uv = posterior.frequency_hz, posterior.amplitude_uv
         rhythms.append(RegionRhythm(region=region, band=band, dominant_hz=hz, amplitude_uv=uv, alpha_uv=uv / 3))
