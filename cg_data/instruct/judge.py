@@ -61,6 +61,8 @@ _POSTERIOR = frozenset(REGION_CHANNELS[Region.POSTERIOR])
 def judge(claim: Claim, facts: Facts) -> Ruling:
     """The ruling on one claim; a hedged claim is never contradicted, only supported or not."""
     ruling = _JUDGES[claim.aspect](claim, facts)
+    if claim.exclusive and ruling is Ruling.SUPPORTED and not _found_place(facts, claim) <= frozenset().union(*claim.places):
+        ruling = Ruling.CONTRADICTED
     if claim.hedged and ruling is not Ruling.SUPPORTED:
         return Ruling.UNSUPPORTED
     return ruling
@@ -185,6 +187,8 @@ def _side(claim: Claim, facts: Facts) -> Ruling:
     if claim.of is Aspect.POSTERIOR_RHYTHM and posterior is not None and set(claim.names) <= {Side.LEFT, Side.RIGHT}:
         sides = {Side.LEFT: posterior.left_hz, Side.RIGHT: posterior.right_hz}
         return _ruled(all(sides[Side(name)] is not None for name in claim.names))
+    if set(claim.names) == {Side.LEFT, Side.RIGHT}:
+        return _ruled(_has_side(place_of(facts, claim), Side.BILATERAL, facts))
     fields = [place_of(facts, claim), *(frozenset(g.channels) for kind in claim.kinds for g in groups_of(facts, kind))]
     fields += [frozenset(f.channels) for f in facts.annotation.findings if f.kind in claim.kinds]
     return _ruled(all(any(_has_side(field, name, facts) for field in fields) for name in claim.names))
