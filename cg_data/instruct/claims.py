@@ -47,7 +47,8 @@ class Claim:
 
     `of` is what is described and `kinds` which findings it may be (any of them). `names` are electrodes, regions, a side, a stage or a
     term; `places` the electrodes of each named region or side, for a denied finding those to which the denial is limited. `numbers` are
-    seconds, hertz, microvolts or a count, two ends where `is_range`. A hedged claim ("cannot be excluded") says that it may be so.
+    seconds, hertz, microvolts or a count, two ends where `is_range`. A hedged claim ("cannot be excluded") says that it
+    may be so, an exclusive one ("confined to") that it is nowhere else.
     """
 
     aspect: Aspect
@@ -59,6 +60,7 @@ class Claim:
     is_range: bool = False
     negated: bool = False
     hedged: bool = False
+    exclusive: bool = False
 
     def __str__(self) -> str:
         sign = ("-" if self.negated else "") + ("?" if self.hedged else "")

@@ -22,6 +22,9 @@ from cg_data.instruct.wording import KIND_WORDS, MANY, MONTAGE_WORDS, REGION_ADV
 from cg_data.records import Dipole, PosteriorRhythm
 from cg_data.vocabulary import SEGMENT_S, Band, Family, FindingKind
 
+RUN_S = 1.5
+"""A group of events from this length on is told from its beginning to its end."""
+
 
 def description(facts: Facts, rng: random.Random) -> Statement:
     """A fuller text in varied wording: when, where, how often, how the discharges lie, and the background of every region."""
@@ -52,8 +55,11 @@ def _montage_sentences(facts: Facts, rng: random.Random) -> list[Statement]:
 
 
 def _when(facts: Facts, kind: FindingKind) -> str:
-    """Times of the groups of events of `kind`, or of its measured findings; nothing where it spans the page."""
-    onsets_s = [group.onset_s for group in groups_of(facts, kind)]
+    """Times of the groups of events of `kind`, or of its measured findings; nothing where it spans the page. A run has two ends."""
+    groups = groups_of(facts, kind)
+    if len(groups) == 1 and groups[0].duration_s >= RUN_S:
+        return f" from {groups[0].onset_s:.0f} to {groups[0].onset_s + groups[0].duration_s:.0f} s"
+    onsets_s = [group.onset_s for group in groups]
     onsets_s = onsets_s or [f.onset_s for f in facts.annotation.findings if f.kind == kind and f.duration_s < SEGMENT_S]
     return f" {times(onsets_s)}" if onsets_s else ""
 

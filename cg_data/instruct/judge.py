@@ -61,6 +61,8 @@ _POSTERIOR = frozenset(REGION_CHANNELS[Region.POSTERIOR])
 def judge(claim: Claim, facts: Facts) -> Ruling:
     """The ruling on one claim; a hedged claim is never contradicted, only supported or not."""
     ruling = _JUDGES[claim.aspect](claim, facts)
+    if claim.exclusive and ruling is Ruling.SUPPORTED and not _found_place(facts, claim) <= frozenset().union(*claim.places):
+        ruling = Ruling.CONTRADICTED
     if claim.hedged and ruling is not Ruling.SUPPORTED:
         return Ruling.UNSUPPORTED
     return ruling
@@ -84,8 +86,13 @@ def place_of(facts: Facts, claim: Claim) -> frozenset[str]:
     if claim.of is Aspect.POSTERIOR_RHYTHM:
         posterior = facts.annotation.posterior
         return frozenset(posterior.channels) if posterior is not None else frozenset(channels_of(facts, [FindingKind.ALPHA_RHYTHM]))
+    return _found_place(facts, claim) | _band_place(facts, claim.kinds)
+
+
+def _found_place(facts: Facts, claim: Claim) -> frozenset[str]:
+    """Electrodes of the findings and in the fields of the dipoles."""
     fields = frozenset(name for dipole in _dipoles(claim, facts) for name in dipole.field)
-    return frozenset(channels_of(facts, claim.kinds)) | fields | _band_place(facts, claim.kinds)
+    return frozenset(channels_of(facts, claim.kinds)) | fields
 
 
 def _band_place(facts: Facts, kinds: Iterable[FindingKind]) -> frozenset[str]:
@@ -180,6 +187,8 @@ def _side(claim: Claim, facts: Facts) -> Ruling:
     if claim.of is Aspect.POSTERIOR_RHYTHM and posterior is not None and set(claim.names) <= {Side.LEFT, Side.RIGHT}:
         sides = {Side.LEFT: posterior.left_hz, Side.RIGHT: posterior.right_hz}
         return _ruled(all(sides[Side(name)] is not None for name in claim.names))
+    if set(claim.names) == {Side.LEFT, Side.RIGHT}:
+        return _ruled(_has_side(place_of(facts, claim), Side.BILATERAL, facts))
     fields = [place_of(facts, claim), *(frozenset(g.channels) for kind in claim.kinds for g in groups_of(facts, kind))]
     fields += [frozenset(f.channels) for f in facts.annotation.findings if f.kind in claim.kinds]
     return _ruled(all(any(_has_side(field, name, facts) for field in fields) for name in claim.names))
@@ -192,11 +201,9 @@ def _has_side(field: frozenset[str], name: str, facts: Facts) -> bool:
 
 
 def _extent(claim: Claim, facts: Facts) -> Ruling:
-    """Held against the findings where there are some, and the field of each discharge: that a band is also the strongest elsewhere does
-    not spread them."""
-    found = frozenset(channels_of(facts, claim.kinds)) or place_of(facts, claim)
-    fields = [frozenset(dipole.field) for dipole in _dipoles(claim, facts)]
-    return _ruled(None if _is_untold(claim, facts) else any(map(is_widespread, [found, *fields])))
+    """Held against the findings where there are some: that a band is also the strongest elsewhere does not spread them."""
+    found = _found_place(facts, claim) or place_of(facts, claim)
+    return _ruled(None if _is_untold(claim, facts) else is_widespread(found))
 
 
 def _dipoles(claim: Claim, facts: Facts) -> list[Dipole]:
@@ -301,7 +308,7 @@ def _rhythms_hz(claim: Claim, facts: Facts) -> list[float]:
     posterior = facts.annotation.posterior
     if posterior is not None and (claim.of is Aspect.POSTERIOR_RHYTHM or _rhythm_place(facts, claim.kinds)):
         known += [hz for hz in (posterior.frequency_hz, posterior.left_hz, posterior.right_hz) if hz is not None]
-    if claim.of is Aspect.POSTERIOR_RHYTHM and FindingKind.ALPHA_RHYTHM in facts.kinds:
+    if claim.of is Aspect.POSTERIOR_RHYTHM and posterior is None and FindingKind.ALPHA_RHYTHM in facts.kinds:
         known += [r.dominant_hz for r in rhythms if r.region is Region.POSTERIOR]
     return known
 
@@ -316,15 +323,15 @@ def _amplitudes_uv(claim: Claim, facts: Facts) -> list[float]:
     if claim.of is Aspect.BACKGROUND:
         place = frozenset().union(*claim.places) if claim.places else frozenset(CHANNELS)
         return [r.amplitude_uv for r in rhythms if place.intersection(REGION_CHANNELS[r.region])]
+    posterior = facts.annotation.posterior
+    sides = (posterior.amplitude_uv, posterior.left_uv, posterior.right_uv) if posterior is not None else ()
+    of_rhythm = [uv for uv in sides if uv is not None]
     if claim.of is Aspect.POSTERIOR_RHYTHM:
-        posterior = facts.annotation.posterior
-        sides = (posterior.amplitude_uv, posterior.left_uv, posterior.right_uv) if posterior else ()
-        return [r.amplitude_uv for r in rhythms if r.region is Region.POSTERIOR] + [uv for uv in sides if uv is not None]
+        return of_rhythm or [r.amplitude_uv for r in rhythms if r.region is Region.POSTERIOR]
     known = [d.amplitude_uv for d in _dipoles(claim, facts)]
     bands = {BAND_OF[kind] for kind in kinds if kind in BAND_OF}
     known += [r.amplitude_uv for r in rhythms if r.band in bands]
-    if FindingKind.ALPHA_RHYTHM in kinds and facts.annotation.posterior is not None:
-        known.append(facts.annotation.posterior.amplitude_uv)  # a rhythm may stand out of a spectrum that is slower at its strongest
+    known += of_rhythm if _rhythm_place(facts, kinds) else []
     return known + [f.value for f in facts.annotation.findings if f.kind in kinds and f.unit.startswith("uV")]
 
 

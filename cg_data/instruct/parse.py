@@ -268,7 +268,8 @@ def _attribute_claims(text: str, group: _Group, subject: Subject) -> list[Claim]
         side = next((t for t in before if t.label == Aspect.SIDE and chain[0].start - t.end <= 1), None)
         limit = side.channels if side is not None and label == Aspect.REGION else frozenset()
         places = tuple(t.channels & limit if limit else t.channels for t in chain if t.channels)
-        claims.append(dataclasses.replace(_claim(aspect, subject, chain, places=places), hedged=group.hedged))
+        exclusive = label in _PLACES and re.search(terms.EXCLUSIVE_CUE, text[: chain[0].start]) is not None
+        claims.append(dataclasses.replace(_claim(aspect, subject, chain, places=places), hedged=group.hedged, exclusive=exclusive))
     return _merged(claims)
 
 

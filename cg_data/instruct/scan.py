@@ -135,7 +135,7 @@ def _measures() -> Iterator[tuple[str, Maker]]:
     yield r"(?:in |during |over )?(?:the )?first half(?: of the (?:page|epoch|segment|record(?:ing)?))?", _fixed(Aspect.TIME, 0.0, 5.0)
     yield r"(?:in |during |over )?(?:the )?second half(?: of the (?:page|epoch|segment|record(?:ing)?))?", _fixed(Aspect.TIME, 5.0, 10.0)
     yield r"throughout(?: the (?:page|epoch|segment|record(?:ing)?))?", _fixed(Aspect.TIME, 0.0, 10.0)
-    length = rf"(?:last(?:s|ing|ed)?|for|duration of|durations? (?:is|are))\s*(?:about|approximately|around)?\s*(?:{_RANGE}|{N}){_S}"
+    length = rf"(?:last(?:s|ing|ed)?|for|duration of|durations? (?:is|are))\s*{_ABOUT}(?:{_RANGE}|{N}){_S}"
     yield rf"{length}|{N}{_S} (?:long|in duration)", _measured(Aspect.DURATION)
     yield rf"{N} seconds? (?:bursts?|runs?|trains?|episodes?)(?: of)?", _measured(Aspect.DURATION)
     yield rf"(?:the )?{N}{_S} (?:page|epoch|segment|window|recording|record|of eeg|eeg|of the 10|excerpt|tracing)(?: 20)?", _named(IGNORED)

@@ -95,7 +95,6 @@ FINDING_TERMS: tuple[tuple[tuple[FindingKind, ...], str], ...] = (
 )
 """Kinds of finding (any of them) and the phrases that name them; of overlapping phrases the longest counts."""
 
-FAMILY_NAMES: dict[tuple[FindingKind, ...], str] = {family_kinds(family): family.value for family in Family}
 
 POSTERIOR_RHYTHM = (
     r"pdr|(?:posterior|occipital|dominant|basic|background)(?: (?:posterior|occipital|dominant|basic|background))+ rhythm"
@@ -105,7 +104,6 @@ SEIZURE = (
     r"(?:electrographic |electroclinical |epileptic |clinical )?seizures?(?: activity| discharges?| patterns?)?"
     r"|(?<!inter)(?<!inter )(?<!post)ictal(?: \w+)?"
 )
-SEIZURE_FREE = r"seizure free"
 SYMMETRIC = r"symmetric(?:al|ally)?|symmetry"
 
 STAGE_TERMS: tuple[tuple[tuple[Stage, ...], str], ...] = (
@@ -173,6 +171,10 @@ UNKNOWN_CHANNEL = r"(?:a|m|sp|e)[12]|(?:fp|af|o|po|nz|fc|cp|i)z|(?:af|fc|ft|cp|t
 
 MAXIMUM_CUE = r"(?:maxim(?:al|um|a)|max|peak(?:s|ing)?|most (?:prominent|marked|pronounced)|strongest|highest|predominan(?:t|tly|ce))"
 REVERSAL_CUE = r"phase revers(?:als?|es?|ing)|revers(?:es?|ing) (?:in )?phase"
+EXCLUSIVE_CUE = (
+    r"\b(?:(?:restricted|confined|limited) to|only (?:at|over|in|on|seen (?:at|over|in|on)))"
+    r"(?: (?:the|both|channels?|electrodes?))*\s*$"
+)
 OPPOSITE_CUE = r"(?:opposite|second|other) pole"
 POLARITY_TERMS: tuple[tuple[str, str], ...] = (
     ("negative", r"(?:surface |electro ?)?negativ(?:e|ity)"),
@@ -184,7 +186,11 @@ POLARITY_TERMS: tuple[tuple[str, str], ...] = (
 )
 ORIENTATION_TERMS: tuple[tuple[str, str], ...] = (("radial", r"radial"), ("tangential", r"tangential"))
 REACTIVITY_TERMS: tuple[tuple[str, str], ...] = (
-    ("no", r"(?:non ?|un|not )reactive|poor(?:ly)? reactiv(?:e|ity)|no reactivity"),
+    (
+        "no",
+        r"(?:non ?|un|not )reactive|poor(?:ly)? reactiv(?:e|ity)|no reactivity"
+        r"|(?:fails? to|(?:does|did|do) not) (?:attenuate|block|react)(?: (?:with|on|upon|to|by) eye opening)?",
+    ),
     (
         "yes",
         r"(?:good |normal |preserved )?reactiv(?:e|ity)(?: to eye opening)?|(?:attenuates?|blocks?) (?:with|on|upon|to|by) eye opening",
@@ -258,7 +264,18 @@ NUMBER_WORDS: dict[str, float] = {
 }  # fmt: skip
 MANY_WORDS = r"several|multiple|many|frequent(?:ly)?|numerous|repeated(?:ly)?|recurrent"
 
-_SPELLING = (("artefact", "artifact"), ("µ", "u"), ("μ", "u"), ("–", "-"), ("—", ", "), ("’", "'"), ("\u00a0", " "), ("isation", "ization"))
+_SPELLING = (
+    ("artefact", "artifact"),
+    ("µ", "u"),
+    ("μ", "u"),
+    ("–", "-"),
+    ("—", ", "),
+    ("’", "'"),
+    ("\u00a0", " "),
+    ("isation", "ization"),
+    ("seizure-free", "free of seizures"),
+    ("seizure free", "free of seizures"),
+)
 
 
 def plain(text: str) -> str:

@@ -2,8 +2,9 @@
 
 A claim is written as it prints: "spike", "-spike" (denied), "?spike" (hedged), "side:left", "region:temporal", "time:2". Verdicts: S
 supported, C contradicted, U unsupported, E empty (no claim). `TUNED` was looked at while the parser was written; `HELD_OUT` was written
-before the parser and scored only; its failures stay listed in test_instruct_grounding.py. `SECOND` was written after the parser, by
-someone who had not tuned on it: 36 of its 42 verdicts were right at first sight; then the terms it lacked were added, so now it is tuned.
+before the parser and scored only, so its failures stay. `SECOND` and `THIRD` were written when the parser stood: 36 of 42 and 29 of 32
+verdicts were right at first sight, and three of those that were not let something false through. Then the terms that the parser lacked
+were added, so now it is tuned on these too.
 """
 
 from __future__ import annotations
@@ -183,4 +184,45 @@ SECOND: tuple[Row, ...] = (
     ("absence", "Spike-and-wave complexes are confined to the left side.", "spike_or_sharp_and_slow_wave side:left", "C"),
     ("absence", "Seizure activity is evident.", "seizure", "S"),
     ("absence", "The complexes last about 4 seconds.", "spike_or_sharp_and_slow_wave duration:4", "S"),
+)  # fmt: skip
+
+THIRD: tuple[Row, ...] = (
+    ("wake", "During relaxed wakefulness with the eyes closed, a 10 Hz alpha rhythm is seen over the posterior head regions.",
+     "stage:wake eyes:closed alpha_rhythm frequency:10 region:posterior", "S"),
+    ("wake", "The tracing is contaminated by muscle activity in the left and right temporal leads.",
+     "muscle side:left,right region:temporal", "S"),
+    ("wake", "Blink artifacts appear at Fp1-Fp2, first at 1.9 s and again at 6.4 s.", "blink channel:Fp1,Fp2 time:1.9,6.4", "S"),
+    ("wake", "Because the eyes are closed, the alpha rhythm is well developed.", "eyes:closed alpha_rhythm", "S"),
+    ("wake", "Generalised slowing of the background is absent.", "-slowing side:generalised", "S"),
+    ("wake", "The alpha rhythm is absent on the right.", "-alpha_rhythm side:right", "C"),
+    ("wake", "Muscle artifact begins at about 1 s and lasts until 4 s.", "muscle time:1", "S"),
+    ("wake", "The posterior rhythm fails to attenuate with eye opening.", "pdr reactive:no", "C"),
+    ("wake", "There is no sign of sleep.", "-stage:asleep", "S"),
+    ("wake", "Alpha activity at 10 Hz and 32 µV dominates posteriorly.", "alpha_rhythm frequency:10 amplitude:32 region:posterior", "S"),
+    ("wake", "EKG artifact is seen throughout the recording.", "ecg time:0-10", "C"),
+    ("wake", "The record was obtained in a drowsy patient.", "stage:n1", "C"),
+    ("sleep", "Well-formed sleep spindles at 3 and 7 seconds, maximal over the vertex, confirm N2 sleep.",
+     "sleep_spindle time:3,7 region:central stage:n2", "S"),
+    ("sleep", "The K-complex is located frontocentrally.", "k_complex region:frontal+central", "S"),
+    ("sleep", "Posteriorly the background is dominated by theta at 5 Hz.", "theta_activity region:posterior frequency:5", "S"),
+    ("sleep", "Not a single epileptiform discharge is seen.", "-epileptiform", "S"),
+    ("sleep", "No spindle is seen before 3 s.", "-sleep_spindle", "C"),
+    ("sleep", "Sleep spindles last roughly one second.", "sleep_spindle duration:1", "S"),
+    ("sleep", "Neither muscle nor eye movement artefacts disturb this page.", "-muscle -blink|lateral_eye_movement", "S"),
+    ("sleep", "The patient is in deep sleep, as shown by the delta activity.", "stage:n3 delta_activity", "C"),
+    ("focal", "Three left temporal spikes with a phase reversal at T3 are recorded.",
+     "spike count:3 side:left region:temporal reversal:T3", "S"),
+    ("focal", "Left mid-temporal spikes (T3) recur at 1.5, 4.0 and 8.2 s.",
+     "spike side:left region:temporal channel:T3 time:1.5,4,8.2", "S"),
+    ("focal", "The left temporal spikes spread to the right hemisphere.", "spike side:left region:temporal side:right", "C"),
+    ("focal", "The spikes, of negative polarity, reach up to 95 µV.", "spike polarity:negative amplitude:95", "S"),
+    ("focal", "Sharp waves rather than spikes are seen at T3.", "sharp_wave channel:T3 -spike", "C"),
+    ("focal", "Electrode P4 appears disconnected.", "flat_channel channel:P4", "S"),
+    ("focal", "These spikes are blinks.", "spike blink", "C"),
+    ("focal", "Theta slowing is confined to the right temporal region.", "theta_activity side:right region:temporal", "C"),
+    ("absence", "A burst of generalised 3 Hz spike-wave activity lasting 4 s is the most striking feature.",
+     "spike_or_sharp_and_slow_wave side:generalised frequency:3 duration:4", "S"),
+    ("absence", "The discharges are restricted to the occipital regions.", "epileptiform region:posterior", "C"),
+    ("absence", "The page is seizure-free.", "-seizure", "C"),
+    ("absence", "Polyspikes at 6 Hz are seen over both hemispheres.", "spike frequency:6 side:bilateral", "C"),
 )  # fmt: skip

@@ -13,11 +13,12 @@ import numpy as np
 
 from cg_data.analyze.annotate import event_findings
 from cg_data.analyze.background import finding
-from cg_data.analyze.layout import in_page_order
+from cg_data.analyze.layout import NEIGHBOURS, in_page_order
 from cg_data.instruct.facts import side_of
 from cg_data.records import Annotation, Dipole, Event, Finding, PosteriorRhythm, RegionRhythm, Segment
 from cg_data.vocabulary import (
     BAND_EDGES_HZ,
+    CHANNEL_INDEX,
     CHANNELS,
     FINDING_OF_WAVEFORM,
     LEFT_CHANNELS,
@@ -169,7 +170,9 @@ def _dipoles(draw: _Draw, events: Sequence[Event]) -> tuple[Dipole, ...]:
 
 
 def _dipole(draw: _Draw, members: Sequence[Event]) -> Dipole:
-    field = in_page_order({e.channel for e in members})
+    own = {e.channel for e in members}
+    beside = [name for name in draw.recorded if any(NEIGHBOURS[CHANNEL_INDEX[name], CHANNEL_INDEX[c]] for c in own)]
+    field = in_page_order(own | set(beside if draw.often(0.3) else ()))
     maximum = draw.rng.choice(field)
     ends = maximum in ("Fp1", "Fp2", "O1", "O2", "Fz", "Pz")
     tangential = draw.often(0.2)
@@ -225,7 +228,7 @@ def _background(draw: _Draw, posterior: PosteriorRhythm | None) -> tuple[RegionR
             continue
         band = draw.rng.choice(tuple(Band))
         hz, uv = round(draw.rng.uniform(*BAND_EDGES_HZ[band]), 2), round(draw.rng.uniform(4, 90), 2)
-        if region is Region.POSTERIOR and posterior is not None:
+        if region is Region.POSTERIOR and posterior is not None and draw.often(0.8):  # else another band is stronger there
             band = Band.ALPHA if posterior.frequency_hz >= 8 else Band.THETA
             hz, uv = posterior.frequency_hz, posterior.amplitude_uv
         rhythms.append(RegionRhythm(region=region, band=band, dominant_hz=hz, amplitude_uv=uv, alpha_uv=uv / 3))

@@ -21,7 +21,7 @@ from cg_data.instruct.wording import KIND_WORDS, MANY
 from cg_data.records import Sample
 from cg_data.settings import InstructSettings
 from cg_data.vocabulary import CHANNELS, LEFT_CHANNELS, RIGHT_CHANNELS, Band, Eyes, FindingKind, Stage
-from tests.cg_data.free_sentences import HELD_OUT, SECOND, TUNED, Row
+from tests.cg_data.free_sentences import HELD_OUT, SECOND, THIRD, TUNED, Row
 from tests.cg_data.grounding_pages import PAGES
 from tests.cg_data.random_pages import random_page
 from tests.cg_data.test_instruct_samples import page as noise_page
@@ -40,7 +40,7 @@ def claims(sentence: str) -> list[str]:
     return sorted(" ".join(map(str, claims_of(sentence))).split())
 
 
-@pytest.mark.parametrize("row", [*TUNED, *SECOND], ids=lambda row: row[1])
+@pytest.mark.parametrize("row", [*TUNED, *SECOND, *THIRD], ids=lambda row: row[1])
 def test_a_sentence_is_read_and_judged_as_a_reader_would(row: Row) -> None:
     page, sentence, expected, ruling = row
     assert claims(sentence) == sorted(expected.split())
@@ -59,7 +59,7 @@ def test_sentences_never_tuned_on_are_mostly_judged_right() -> None:
 
 def test_what_is_false_is_never_let_through() -> None:
     """The error that costs most: a sentence that the page contradicts or does not bear out counts as supported."""
-    rows = [row for row in (*TUNED, *SECOND, *HELD_OUT) if row[3] in "CU"]
+    rows = [row for row in (*TUNED, *SECOND, *THIRD, *HELD_OUT) if row[3] in "CU"]
     assert len(rows) > 50
     assert [row[1] for row in rows if verdict(row[1], PAGES[row[0]]) is Ruling.SUPPORTED] == []
 
@@ -157,12 +157,13 @@ def of_finding(facts: Facts, kind: FindingKind, rng: random.Random) -> Iterator[
     at = channels_of(facts, [kind])
     background = {"alpha_rhythm", "beta_activity", "theta_activity", "delta_activity"}
     yield facts, f"There is {KIND_WORDS[kind]} at {rng.choice(at)}.", True
-    elsewhere = [name for name in CHANNELS if name not in at]
+    field = {*at, *(name for d in facts.annotation.dipoles if d.kind == kind for name in d.field)}
+    elsewhere = [name for name in CHANNELS if name not in field]
     if elsewhere and kind not in background:  # a band may be the strongest in a region without a finding there
         yield facts, f"There is {KIND_WORDS[kind]} at {rng.choice(elsewhere)}.", False
         sides = {"left": LEFT_CHANNELS, "right": RIGHT_CHANNELS}
         for side, other in (("left", "right"), ("right", "left")):
-            if set(at) <= sides[side] and len(at) > 1:
+            if field <= sides[side] and len(at) > 1:
                 yield facts, f"There is {side} {KIND_WORDS[kind]}.", True
                 yield facts, f"There is {other} {KIND_WORDS[kind]}.", False
     groups = groups_of(facts, kind)
