@@ -228,3 +228,18 @@ def test_every_finding_says_where_when_and_what_passed_which_threshold(real_eeg:
                 assert set(found.channels) <= set(CHANNELS)
                 assert found.unit
                 assert 0 <= found.onset_s < found.onset_s + found.duration_s <= 10
+
+
+def test_no_page_however_poor_raises_or_yields_a_finding_on_a_missing_electrode() -> None:
+    rng = np.random.default_rng(0)
+    ramp, click = np.linspace(-3000, 3000, 2000), 3000.0 * (np.arange(2000) == 1000)
+    courses = (np.zeros(2000), ramp, click, 100 * np.sin(2 * np.pi * 50 * TIME_S), np.full(2000, 4000.0))
+    pages = [pink_uv(), rng.normal(0, 1000, (19, 2000)).astype(np.float32), *(np.tile(c, (19, 1)).astype(np.float32) for c in courses)]
+    for eeg_uv in pages:
+        for n_recorded in (0, 1, 2, 3, 5, 10):
+            mask = np.zeros(19, dtype=np.bool_)
+            mask[rng.permutation(19)[:n_recorded]] = True
+            events = tuple(event(w, CHANNELS[row], 9.85, 0.1) for w in Waveform for row in np.flatnonzero(mask))
+            found = annotate(segment_of(eeg_uv * mask[:, None], mask), events, detector_version="d1").findings
+            assert all(mask[CHANNEL_INDEX[name]] for f in found for name in f.channels)
+            assert all(np.isfinite(f.value) for f in found)
