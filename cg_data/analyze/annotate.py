@@ -50,7 +50,8 @@ ANALYSER_VERSION = "analyser-2"
 TRUTH_VERSION = "reference-labels"
 """`detector_version` of an annotation whose events are reference labels."""
 DISCHARGING_S = 3.0
-"""Where discharges take longer than this of a page, its slow waves are theirs and nothing is said of slowing."""
+"""Where discharges take longer than this of a page, its slow waves and the difference of its sides are theirs: nothing is said of slowing
+or asymmetry."""
 _EYES = frozenset({FindingKind.BLINK, FindingKind.LATERAL_EYE_MOVEMENT})
 _SLEEP_WAVEFORMS = frozenset({Waveform.SLEEP_SPINDLE, Waveform.K_COMPLEX})
 
@@ -180,16 +181,17 @@ def _measure(segment: Segment, events: tuple[Event, ...], state: _State) -> _Mea
     disturbed = _disturbed(events, artefacts.findings)
     peak_to_peak = peak_to_peak_uv(eeg_uv)
     regions = regions_of(spectrum, peak_to_peak, usable, disturbed)
+    discharging = _discharging_s(events) >= DISCHARGING_S
     posterior, slowing = None, None
     if not state.asleep(events):
         reactivity = page_reactivity(eeg_uv, segment.labels, usable)
         posterior = posterior_rhythm(segment_id, spectrum, peak_to_peak, usable, awake=state.awake, reactivity=reactivity)
-        if not state.seizure and _discharging_s(events) < DISCHARGING_S:
+        if not state.seizure and not discharging:
             steady = usable & ~disturbed & ~_moved_by_eyes(spectrum, events, artefacts.findings)
             slowing = slowing_finding(segment_id, spectrum, steady, posterior, awake=state.awake)
     findings = [
         *background_findings(segment_id, regions, posterior),
-        *asymmetry_findings(segment_id, spectrum, usable),
+        *([] if discharging else asymmetry_findings(segment_id, spectrum, usable & ~disturbed)),
         *([] if slowing is None else [slowing]),
         *artefacts.findings,
     ]

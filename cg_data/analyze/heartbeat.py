@@ -2,7 +2,7 @@
 
 A segment stores no ECG channel, so the heart is looked for in the EEG itself. Its dipole is far from the head, hence its potential is
 close to a plane over the scalp, most often from left to right; a discharge of the cortex is not. Pulse artefact (smooth waves on one
-electrode) and irregular rhythms are not found.
+electrode), irregular rhythms and beats among discharges that are higher than they are not found.
 """
 
 from __future__ import annotations

@@ -17,8 +17,8 @@ SLOW_RATIO = 6.0
 EEG at 3.7 with eyes closed (Finnigan, Wong and Read 2016); healthy adults with open eyes reach 3.2 in these bands, so it is set at twice
 what they show."""
 SLOW_RATIO_UNLABELLED = 12.0
-"""Where no label says that the page is one of wakefulness, twice as much: light sleep is slower than wakefulness (its stage 2 reaches 7 at
-the vertex in these bands), and its spindles and K-complexes may be missed."""
+"""Where no label says that the page is one of wakefulness, twice as much: light sleep is slower than wakefulness (6.8 in these bands at the
+vertex of a public recording of stage 2), and its spindles and K-complexes may be missed."""
 SLOW_MIN_UV = 5.0
 """RMS of `SLOW_HZ` that slowing must have, 14 uV peak to peak: below it a page is poor in everything, not slow."""
 DEEP_HZ = (0.5, 2.0)

@@ -12,8 +12,9 @@ from cg_data.analyze.annotate import annotate, has_finding
 from cg_data.analyze.artefacts import artefacts_of
 from cg_data.analyze.background import LOW_VOLTAGE_UV, aperiodic_ratio, spectrum_of
 from cg_data.records import Annotation, Finding
-from cg_data.vocabulary import CHANNEL_INDEX, CHANNELS, SFREQ_HZ, Band, FindingKind, Region
+from cg_data.vocabulary import CHANNEL_INDEX, CHANNELS, SFREQ_HZ, Band, FindingKind, Region, Waveform
 from tests.cg_data.planted_signals import real_pages
+from tests.records_small import event
 from tests.signals_small import TIME_S, pink_uv, rows, segment_of
 
 POSTERIOR = ("P3", "Pz", "P4", "O1", "O2")
@@ -78,6 +79,15 @@ def test_half_the_amplitude_on_one_side_is_an_asymmetry_of_that_side() -> None:
     found = finding_of(measured(eeg_uv), FindingKind.ASYMMETRY)
     assert found.channels == ("T3", "T5")
     assert found.value >= found.threshold
+
+
+def test_the_difference_that_discharges_or_muscle_make_is_no_asymmetry() -> None:
+    eeg_uv = pink_uv(3)
+    eeg_uv[rows("T3", "T5")] *= 0.3
+    train = tuple(event(Waveform.SPIKE_AND_SLOW_WAVE, name, t, 0.35) for t in np.arange(0.5, 9.5, 0.8) for name in ("T4", "T6"))
+    noise = tuple(event(Waveform.HIGH_FREQUENCY_NOISE, name, 1.0, 6.0) for name in ("T4", "T6"))
+    for events, said in (((), True), (train, False), (noise, False)):
+        assert has_finding(annotate(segment_of(eeg_uv), events, detector_version="d1"), FindingKind.ASYMMETRY) is said
 
 
 def test_low_voltage_needs_every_region_below_twenty_microvolts() -> None:
@@ -218,3 +228,18 @@ def test_every_finding_says_where_when_and_what_passed_which_threshold(real_eeg:
                 assert set(found.channels) <= set(CHANNELS)
                 assert found.unit
                 assert 0 <= found.onset_s < found.onset_s + found.duration_s <= 10
+
+
+def test_no_page_however_poor_raises_or_yields_a_finding_on_a_missing_electrode() -> None:
+    rng = np.random.default_rng(0)
+    ramp, click = np.linspace(-3000, 3000, 2000), 3000.0 * (np.arange(2000) == 1000)
+    courses = (np.zeros(2000), ramp, click, 100 * np.sin(2 * np.pi * 50 * TIME_S), np.full(2000, 4000.0))
+    pages = [pink_uv(), rng.normal(0, 1000, (19, 2000)).astype(np.float32), *(np.tile(c, (19, 1)).astype(np.float32) for c in courses)]
+    for eeg_uv in pages:
+        for n_recorded in (0, 1, 2, 3, 5, 10):
+            mask = np.zeros(19, dtype=np.bool_)
+            mask[rng.permutation(19)[:n_recorded]] = True
+            events = tuple(event(w, CHANNELS[row], 9.85, 0.1) for w in Waveform for row in np.flatnonzero(mask))
+            found = annotate(segment_of(eeg_uv * mask[:, None], mask), events, detector_version="d1").findings
+            assert all(mask[CHANNEL_INDEX[name]] for f in found for name in f.channels)
+            assert all(np.isfinite(f.value) for f in found)
