@@ -24,7 +24,8 @@ from cg_data.instruct.judge import Ruling
 from cg_data.instruct.wording import seeded
 from cg_data.intervals import Interval, interval, resampled_sums, unseen_bound
 from cg_data.progress import Progress, silent
-from cg_data.records import SAMPLE_SCHEMA, Annotation, Sample, sample_from_row
+from cg_data.records import Annotation, Sample
+from cg_data.rows import SAMPLE_SCHEMA, sample_from_row
 from cg_data.shards import read_annotations, read_segments
 from cg_data.verify import Folders
 from cg_data.vocabulary import FindingKind, SampleKind, SampleSource, Truth

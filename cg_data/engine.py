@@ -33,8 +33,9 @@ from cg_data.instruct.teacher_store import TeacherStore
 from cg_data.manifest import Shard
 from cg_data.packing import pack, without
 from cg_data.progress import Progress, silent
-from cg_data.records import QUARANTINE_SCHEMA, Quarantined, table_of
+from cg_data.records import Quarantined
 from cg_data.register import Entry, Listed
+from cg_data.rows import QUARANTINE_SCHEMA, table_of
 from cg_data.settings import DataSettings, EngineSettings, GeneralSettings, InstructSettings, TeacherSettings
 from cg_data.verify import Folders, verify_folders, verify_shard
 from cg_data.vocabulary import FindingKind
@@ -211,10 +212,12 @@ def _annotated(shards: list[str], detector_uri: str | None, out_uri: str, settin
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class SamplesSummary:
-    """Samples of each kind; with a teacher what was asked of it, and what its answers came to (`cg_data.instruct.teacher_samples`)."""
+    """Samples of each kind, and those by rule that their page's annotation did not bear out; with a teacher what was asked of it, and what
+    its answers came to (`cg_data.instruct.teacher_samples`)."""
 
     samples: int
     kinds: dict[str, int]
+    rejected: dict[str, int]
     taught: Taught | None
     taken: dict[str, int]
     rss_bytes: int
@@ -260,9 +263,15 @@ def build_samples(
         made.append(shard)
         progress(len(made), len(todo), f"{sum(s.rows for s in made)} samples")
     summary = _commit(out_uri, before, made, usage)
-    kinds, taken = work.split_counts(summary.counts)
+    kinds, rejected, taken = work.split_counts(summary.counts)
     return SamplesSummary(
-        samples=summary.rows, kinds=kinds, taught=taught, taken=taken, rss_bytes=usage.rss_bytes, spilled_bytes=usage.spilled_bytes
+        samples=summary.rows,
+        kinds=kinds,
+        rejected=rejected,
+        taught=taught,
+        taken=taken,
+        rss_bytes=usage.rss_bytes,
+        spilled_bytes=usage.spilled_bytes,
     )
 
 

@@ -26,7 +26,8 @@ from cg_data.errors import ConfigError
 from cg_data.formats import open_file
 from cg_data.instruct.samples import samples_of
 from cg_data.recording import describe
-from cg_data.records import ANNOTATION_SCHEMA, SAMPLE_SCHEMA, SEGMENT_SCHEMA, Segment, table_of
+from cg_data.records import Segment
+from cg_data.rows import ANNOTATION_SCHEMA, SAMPLE_SCHEMA, SEGMENT_SCHEMA, table_of
 from cg_data.segments import segments_of
 from cg_data.settings import DataSettings, Settings, SyntheticSettings
 from cg_data.vocabulary import SEGMENT_S

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from cg_data import storage
-from cg_data.records import Annotation, Sample, Segment, annotation_from_row, rows_of, sample_from_row, segment_from_row
+from cg_data.records import Annotation, Sample, Segment
+from cg_data.rows import annotation_from_row, rows_of, sample_from_row, segment_from_row
 
 
 def read_segments(uri: str) -> Iterator[Segment]:

@@ -12,7 +12,7 @@ import pyarrow as pa
 from cg_data import manifest, storage
 from cg_data.manifest import Shard
 from cg_data.packing import Piece
-from cg_data.records import ANNOTATION_SCHEMA, SAMPLE_SCHEMA, SEGMENT_SCHEMA
+from cg_data.rows import ANNOTATION_SCHEMA, SAMPLE_SCHEMA, SEGMENT_SCHEMA
 
 _SHOWN = 3
 

@@ -20,23 +20,16 @@ from cg_data import register, storage
 from cg_data.analyze.annotate import annotate, present_kinds
 from cg_data.errors import EdfError, StorageError
 from cg_data.formats import open_file
+from cg_data.instruct.check import Rejected, grounded_sample
+from cg_data.instruct.facts import Facts, facts_of
 from cg_data.instruct.general import GeneralShard, write_shard
 from cg_data.instruct.samples import Prevalence, samples_of
 from cg_data.instruct.teacher_samples import Taken, taught_samples
 from cg_data.instruct.teacher_store import TeacherStore
 from cg_data.manifest import Shard
 from cg_data.packing import Piece, ShardPlan
-from cg_data.records import (
-    ANNOTATION_SCHEMA,
-    SAMPLE_SCHEMA,
-    SEGMENT_SCHEMA,
-    Annotation,
-    Sample,
-    Segment,
-    rows_of,
-    segment_from_row,
-    table_of,
-)
+from cg_data.records import Annotation, Sample, Segment
+from cg_data.rows import ANNOTATION_SCHEMA, SAMPLE_SCHEMA, SEGMENT_SCHEMA, rows_of, segment_from_row, table_of
 from cg_data.segments import segments_of
 from cg_data.settings import GeneralSettings, InstructSettings, TeacherSettings
 from cg_data.shards import read_annotations, read_segments
@@ -48,6 +41,7 @@ if TYPE_CHECKING:
 _PRESENT = "train.present."
 TRAIN_PAGES = "train.pages"
 _TEACHER = "teacher."
+_REJECTED = "rejected."
 _ROWS_AT_A_TIME = 128
 
 
@@ -193,18 +187,19 @@ def make_samples(
     store: TeacherStore,
     share: Prevalence,
 ) -> Shard:
-    """Write the dialogues about the pages of one shard; what the teacher said of a page replaces what the rules say in the same kind."""
+    """Write the dialogues about the pages of one shard; what the teacher said of a page replaces what the rules say in the same kind.
+
+    A file that an interrupted run left is written again, for what was rejected on the way stands in no file.
+    """
     out = storage.join(out_uri, name)
-    if storage.exists(out) and not teacher.url:
-        kinds = storage.read_table(out, ["kind"]).column("kind").to_pylist()
-        return dataclasses.replace(counted(out), counts=dict(sorted(Counter(kinds).items())))
     segments = read_segments(storage.join(segments_uri, name))
     annotations = read_annotations(storage.join(annotations_uri, name))
     counts: Counter[str] = Counter()
 
     def samples() -> Iterator[Sample]:
         for segment, annotation in zip(segments, annotations, strict=True):
-            by_rule = samples_of(segment, annotation, settings=settings, prevalence=share)
+            told = samples_of(segment, annotation, settings=settings, prevalence=share)
+            by_rule = _borne_out(told, facts_of(segment, annotation), counts)
             taught = taught_samples(segment, annotation, settings=teacher, store=store) if teacher.url else Taken()
             kinds = {sample.kind for sample in taught.samples}
             own = [*(sample for sample in by_rule if sample.kind not in kinds), *taught.samples]
@@ -216,10 +211,23 @@ def make_samples(
     return _shard(out, written, counts=counts)
 
 
-def split_counts(counts: Mapping[str, int]) -> tuple[dict[str, int], dict[str, int]]:
-    """Counts of the samples of each kind, and of what became of a teacher's answers."""
+def _borne_out(samples: Iterable[Sample], facts: Facts, counts: Counter[str]) -> list[Sample]:
+    """What the annotation bears out of samples by rule; a rule that says more than it knows is counted, not learnt from."""
+    kept = []
+    for sample in samples:
+        checked = grounded_sample(sample, facts)
+        if isinstance(checked, Rejected):
+            counts[f"{_REJECTED}{checked.kind.value}: {checked.reason}"] += 1
+        else:
+            kept.append(checked)
+    return kept
+
+
+def split_counts(counts: Mapping[str, int]) -> tuple[dict[str, int], dict[str, int], dict[str, int]]:
+    """Counts of the samples of each kind, of those by rule that were rejected, and of what became of a teacher's answers."""
+    rejected = {name.removeprefix(_REJECTED): n for name, n in counts.items() if name.startswith(_REJECTED)}
     taught = {name.removeprefix(_TEACHER): n for name, n in counts.items() if name.startswith(_TEACHER)}
-    return {name: n for name, n in counts.items() if not name.startswith(_TEACHER)}, taught
+    return {name: n for name, n in counts.items() if not name.startswith((_TEACHER, _REJECTED))}, rejected, taught
 
 
 def make_general(shard: GeneralShard, *, out_uri: str, refused_uri: str, settings: GeneralSettings) -> Shard:

@@ -16,12 +16,10 @@ from cg_data import storage
 from cg_data.analyze.annotate import annotate_truth
 from cg_data.errors import UserError
 from cg_data.progress import Progress, silent
-from cg_data.records import (
+from cg_data.records import Event, Sample, Segment
+from cg_data.rows import (
     ANNOTATION_SCHEMA,
     SAMPLE_SCHEMA,
-    Event,
-    Sample,
-    Segment,
     annotation_from_row,
     event_from_row,
     rows_of,

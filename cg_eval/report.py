@@ -11,7 +11,8 @@ from typing import Any
 
 from cg_data import storage
 from cg_data.instruct.prompt import page_statement
-from cg_data.records import Event, Segment, event_from_row, rows_of, segment_from_row
+from cg_data.records import Event, Segment
+from cg_data.rows import event_from_row, rows_of, segment_from_row
 from cg_eval.pictures import draw_page
 
 EXAMPLES = 6

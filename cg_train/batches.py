@@ -15,7 +15,8 @@ import pyarrow.parquet as pq
 
 from cg_data import storage
 from cg_data.errors import StorageError
-from cg_data.records import Sample, rows_of, sample_from_row
+from cg_data.records import Sample
+from cg_data.rows import rows_of, sample_from_row
 from cg_data.vocabulary import Split
 from cg_train.plan import Plan, random_words
 

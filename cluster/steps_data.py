@@ -209,7 +209,8 @@ def _samples(work: Work, corpus: CorpusName) -> StepResult:
         say=Display().say,
         progress=work.progress,
     )
-    figure = ", ".join(f"{n} {kind}" for kind, n in made.kinds.items()) + _alarm(made.spilled_bytes)
+    figure = ", ".join(f"{n} {kind}" for kind, n in made.kinds.items())
+    figure += "".join(f"; {n} rejected: {why}" for why, n in made.rejected.items()) + _alarm(made.spilled_bytes)
     return StepResult(
         counts={"samples": made.samples},
         figure=f"{figure}. {taught_figure(made.taught, made.taken)}" if made.taught else figure,

@@ -142,7 +142,7 @@ def _users_case(work: Work) -> tuple[str, int, str, str]:
 def draw_answer(page: dict[str, Any], path: str, index: int, work: Work) -> bytes:
     """The page that the service saw, with the boxes that it answered with, as PNG."""
     from cg_data.recording import describe
-    from cg_data.records import event_from_row
+    from cg_data.rows import event_from_row
     from cg_data.segments import segments_of
     from cg_eval.pictures import draw_page
 

@@ -26,7 +26,8 @@ from pyarrow import fs
 
 from cg_data import storage
 from cg_data.errors import ConfigError, StorageError
-from cg_data.records import QUARANTINE_SCHEMA, SAMPLE_SCHEMA, Message, Quarantined, Sample, content_id, table_of
+from cg_data.records import Message, Quarantined, Sample, content_id
+from cg_data.rows import QUARANTINE_SCHEMA, SAMPLE_SCHEMA, table_of
 from cg_data.settings import GeneralSettings
 from cg_data.vocabulary import SEGMENT_SAMPLES, SampleKind, SampleSource, Split
 

@@ -12,7 +12,8 @@ from scipy.special import eval_legendre
 from cg_data.analyze.annotate import annotate
 from cg_data.analyze.dipoles import LONGITUDINAL, TRANSVERSE, dipoles_of
 from cg_data.analyze.layout import SPHERE_XYZ
-from cg_data.records import ANNOTATION_SCHEMA, Dipole, Event, annotation_from_row, table_of
+from cg_data.records import Dipole, Event
+from cg_data.rows import ANNOTATION_SCHEMA, annotation_from_row, table_of
 from cg_data.vocabulary import CHANNEL_INDEX, CHANNELS, SFREQ_HZ, Orientation, Polarity, Region, Side, Waveform
 from tests.cg_data.planted_signals import real_pages
 from tests.records_small import event

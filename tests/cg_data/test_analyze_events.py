@@ -16,7 +16,8 @@ from cg_data.analyze.cleaning import (
     clean_events,
     group_events,
 )
-from cg_data.records import ANNOTATION_SCHEMA, Event, Label, Segment, annotation_from_row, table_of
+from cg_data.records import Event, Label, Segment
+from cg_data.rows import ANNOTATION_SCHEMA, annotation_from_row, table_of
 from cg_data.vocabulary import CHANNEL_INDEX, EventSource, Eyes, FindingKind, LabelKind, Split, Stage, Waveform
 from tests.records_small import event
 

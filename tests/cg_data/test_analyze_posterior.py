@@ -10,7 +10,8 @@ import pytest
 
 from cg_data.analyze.annotate import annotate
 from cg_data.analyze.posterior import REACTIVE_RATIO, recording_reactivity
-from cg_data.records import ANNOTATION_SCHEMA, Label, PosteriorRhythm, annotation_from_row, table_of
+from cg_data.records import Label, PosteriorRhythm
+from cg_data.rows import ANNOTATION_SCHEMA, annotation_from_row, table_of
 from cg_data.vocabulary import Eyes, LabelKind
 from tests.cg_data.planted_signals import Course, Uv, band_noise, labelled, planted, real_pages
 from tests.signals_small import TIME_S, pink_uv, segment_of

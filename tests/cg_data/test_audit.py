@@ -15,7 +15,8 @@ from cg_data.analyze.annotate import annotate_truth, event_findings
 from cg_data.audit import Audit, Rate, audit
 from cg_data.errors import StorageError
 from cg_data.instruct.samples import prevalence, samples_of
-from cg_data.records import ANNOTATION_SCHEMA, SAMPLE_SCHEMA, SEGMENT_SCHEMA, Annotation, Message, Sample, Segment, table_of
+from cg_data.records import Annotation, Message, Sample, Segment
+from cg_data.rows import ANNOTATION_SCHEMA, SAMPLE_SCHEMA, SEGMENT_SCHEMA, table_of
 from cg_data.settings import InstructSettings
 from cg_data.verify import Folders
 from cg_data.vocabulary import FindingKind, SampleKind, SampleSource, Truth, Waveform

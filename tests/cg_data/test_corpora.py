@@ -19,7 +19,8 @@ from cg_data.corpora.source import Source, one_split_per_subject
 from cg_data.edf.reader import EdfFile
 from cg_data.errors import StorageError
 from cg_data.marks import Marks
-from cg_data.records import SEGMENT_SCHEMA, Label
+from cg_data.records import Label
+from cg_data.rows import SEGMENT_SCHEMA
 from cg_data.vocabulary import LABEL_NAMES, LabelKind, Split
 from tests.cg_data import corpus_trees as trees
 

@@ -22,7 +22,8 @@ from cg_data.instruct.teacher import HOPELESS, Taught, is_chosen, requests_of, t
 from cg_data.instruct.teacher_endpoint import endpoint_of, wait_asked_for
 from cg_data.instruct.teacher_prompts import TEACHER_KINDS
 from cg_data.instruct.teacher_store import TeacherStore
-from cg_data.records import ANNOTATION_SCHEMA, SEGMENT_SCHEMA, Annotation, Segment, table_of
+from cg_data.records import Annotation, Segment
+from cg_data.rows import ANNOTATION_SCHEMA, SEGMENT_SCHEMA, table_of
 from cg_data.settings import TeacherSettings
 from cg_data.vocabulary import Split
 from tests.cg_data.fake_teacher import Reply, Script, completion, fake_teacher, good_answer, refusal, well

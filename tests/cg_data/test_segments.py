@@ -14,7 +14,8 @@ from cg_data.corpora.source import Source
 from cg_data.edf.reader import EdfFile
 from cg_data.electrodes import parse_derivation
 from cg_data.recording import describe
-from cg_data.records import SEGMENT_SCHEMA, Label, Segment, table_of
+from cg_data.records import Label, Segment
+from cg_data.rows import SEGMENT_SCHEMA, table_of
 from cg_data.segments import count_segments, labels_of_windows, segments_of, to_average
 from cg_data.settings import DataSettings
 from cg_data.signal import clean

@@ -11,7 +11,8 @@ from cg_data import storage
 from cg_data.analyze.annotate import annotate_truth
 from cg_data.errors import UserError
 from cg_data.instruct.samples import prevalence, samples_of
-from cg_data.records import ANNOTATION_SCHEMA, SAMPLE_SCHEMA, SEGMENT_SCHEMA, Event, Label, Segment, table_of
+from cg_data.records import Event, Label, Segment
+from cg_data.rows import ANNOTATION_SCHEMA, SAMPLE_SCHEMA, SEGMENT_SCHEMA, table_of
 from cg_data.settings import InstructSettings
 from cg_data.vocabulary import EventSource, FindingKind, LabelKind, SampleKind, Split, Waveform
 from cg_eval import bench, job

@@ -12,7 +12,8 @@ import pyarrow as pa
 import pytest
 
 from cg_data import storage
-from cg_data.records import QUARANTINE_SCHEMA, SEGMENT_SCHEMA, Quarantined, Sample, Segment, table_of
+from cg_data.records import Quarantined, Sample, Segment
+from cg_data.rows import QUARANTINE_SCHEMA, SEGMENT_SCHEMA, table_of
 from cg_data.settings import InstructSettings
 from cg_eval import bench, job, metrics
 from cg_eval.baselines import Majority

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from cg_data import storage
-from cg_data.records import ANNOTATION_SCHEMA, SAMPLE_SCHEMA, table_of
+from cg_data.rows import ANNOTATION_SCHEMA, SAMPLE_SCHEMA, table_of
 from cg_data.vocabulary import CHANNELS, Split, Waveform
 from tests.cg_train.train_small import KINDS, SEGMENTS, annotation, free_port, join_group, make_sample
 from tests.records_small import event

@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from cg_data.errors import StorageError, UserError
-from cg_data.records import SAMPLE_SCHEMA, Sample, table_of
+from cg_data.records import Sample
+from cg_data.rows import SAMPLE_SCHEMA, table_of
 from cg_data.storage import write_table
 from cg_data.vocabulary import SampleKind, Split
 from cg_train.batches import BatchMaker, SampleStore, gain, prefetched

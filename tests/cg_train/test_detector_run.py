@@ -7,7 +7,7 @@ import pytest
 
 from cg_data import storage
 from cg_data.errors import ConfigError
-from cg_data.records import SEGMENT_SCHEMA, table_of
+from cg_data.rows import SEGMENT_SCHEMA, table_of
 from cg_data.settings import PageSettings
 from cg_data.vocabulary import Split
 from cg_train.checkpoint import Keeper

@@ -17,7 +17,8 @@ from cg_data import storage
 from cg_data.errors import ConfigError, UserError
 from cg_data.instruct.general import GENERAL_SYSTEM_PROMPT
 from cg_data.instruct.prompt import SYSTEM_PROMPT
-from cg_data.records import SAMPLE_SCHEMA, Message, Sample, content_id, table_of
+from cg_data.records import Message, Sample, content_id
+from cg_data.rows import SAMPLE_SCHEMA, table_of
 from cg_data.vocabulary import SampleKind, SampleSource
 from cg_train.batches import SampleStore
 from cg_train.checkpoint import Keeper
