@@ -215,3 +215,27 @@ def test_a_bdf_file_that_calls_itself_edf_is_refused_with_what_to_do(tmp_path: P
     with pytest.raises(EdfError) as raised:
         open_file(str(tmp_path / "a.edf"))
     assert raised.value.reason == "format.bdf"
+
+
+def test_a_fif_file_in_parts_is_one_recording(tmp_path: Path) -> None:
+    raw = mne.io.RawArray(np.tile(SIGNAL_UV, 6) * 1e-6, mne.create_info(list(CHANNELS), SFREQ_HZ, "eeg"), verbose="ERROR")
+    raw.save(tmp_path / "a_eeg.fif", split_size="2MB", buffer_size_sec=1, verbose="ERROR")
+    assert len(list(tmp_path.iterdir())) > 1
+    (source,) = CORPORA[CorpusName.FOLDER].sources(str(tmp_path))
+    first = open_file(source.uri)
+    assert first.runs_s == ((0.0, 6.0 * SECONDS),)
+    later = max(tmp_path.iterdir())
+    later.write_bytes(later.read_bytes() + b"more")
+    with pytest.raises(EdfError) as raised:
+        open_file(source.uri, first.index)
+    assert raised.value.reason == "file.changed"
+
+
+def test_patients_are_told_apart_by_what_the_file_says_of_them(tmp_path: Path) -> None:
+    for name, code in (("a", "P-1"), ("b", "P-1"), ("c", "P-2")):
+        raw = raw_of(SIGNAL_UV)
+        raw.info["subject_info"] = {"his_id": code}
+        raw.save(tmp_path / f"{name}.fif", verbose="ERROR")
+    a, b, c = (open_file(str(tmp_path / f"{name}.fif")).patient for name in "abc")
+    assert a == b
+    assert a != c
