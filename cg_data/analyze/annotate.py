@@ -9,6 +9,7 @@ import numpy as np
 
 from cg_data.analyze.artefacts import artefacts_of
 from cg_data.analyze.background import (
+    WINDOW_S,
     Bools,
     Spectrum,
     asymmetry_findings,
@@ -45,7 +46,7 @@ from cg_data.vocabulary import (
     Waveform,
 )
 
-ANALYSER_VERSION = "analyser-2"
+ANALYSER_VERSION = "analyser-3"
 """Goes up with any change of a threshold or rule in `cg_data.analyze`."""
 TRUTH_VERSION = "reference-labels"
 """`detector_version` of an annotation whose events are reference labels."""
@@ -178,7 +179,7 @@ def _measure(segment: Segment, events: tuple[Event, ...], state: _State) -> _Mea
     if artefacts.line_hz is not None:
         spectrum = without_line(spectrum, artefacts.line_hz)
     usable = segment.mask & ~artefacts.unusable
-    disturbed = _disturbed(events, artefacts.findings)
+    disturbed = _disturbed(events, artefacts.findings) | _discharging_channels(events)
     peak_to_peak = peak_to_peak_uv(eeg_uv)
     regions = regions_of(spectrum, peak_to_peak, usable, disturbed)
     discharging = _discharging_s(events) >= DISCHARGING_S
@@ -203,6 +204,17 @@ def _disturbed(events: tuple[Event, ...], findings: Iterable[Finding]) -> Bools:
     names = {e.channel for e in events if FAMILY_OF[FINDING_OF_WAVEFORM[e.waveform]] == Family.ARTEFACT}
     names |= {name for f in findings if f.kind == FindingKind.MUSCLE for name in f.channels}
     return np.array([name in names for name in CHANNELS], dtype=np.bool_)
+
+
+def _discharging_channels(events: tuple[Event, ...]) -> Bools:
+    """Channels with discharges in more than half of the spectral windows, `(19,)`: the median over the windows is not their background."""
+    starts_s = np.arange(0, SEGMENT_S - WINDOW_S + 1, WINDOW_S / 2)
+    touched = np.zeros((len(CHANNELS), len(starts_s)), dtype=np.bool_)
+    for e in events:
+        if e.waveform in EPILEPTIFORM:
+            touched[CHANNEL_INDEX[e.channel]] |= (e.onset_s < starts_s + WINDOW_S) & (e.onset_s + e.duration_s > starts_s)
+    result: Bools = 2 * touched.sum(axis=1) > len(starts_s)
+    return result
 
 
 def _discharging_s(events: tuple[Event, ...]) -> float:

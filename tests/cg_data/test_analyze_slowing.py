@@ -86,6 +86,28 @@ def test_the_slow_waves_of_a_seizure_or_of_discharges_are_not_slowing() -> None:
     assert slowing(eeg_uv, WAKE, train) == []
 
 
+def spiking(onsets_s: list[float], base: Uv) -> tuple[Uv, tuple[Event, ...]]:
+    """Sharp waves of 0.12 s, 150 uV negative at O1 and less at P3, with their slow waves, and the marks of the sharp ones alone."""
+    course = sum((bump(t + 0.06, 0.04, -150.0) + bump(t + 0.3, 0.12, 50.0) for t in onsets_s), np.zeros(2000))
+    marks = tuple(event(Waveform.SHARP_WAVE, name, t, 0.12) for t in onsets_s for name in ("P3", "O1"))
+    return planted(base, ({"O1": 1.0, "P3": 0.8}, course)), marks
+
+
+def test_sharp_waves_in_most_of_the_spectral_windows_neither_slow_their_electrodes_nor_lower_the_other_side() -> None:
+    eeg_uv, marks = spiking([0.9, 2.4, 3.7, 5.1, 6.2, 7.3, 8.9], slowed((), 0.0))
+    assert slowing(eeg_uv, WAKE) == [("P3", "O1")]
+    assert len(findings(eeg_uv, FindingKind.ASYMMETRY, WAKE)) == 1
+    assert slowing(eeg_uv, WAKE, marks) == []
+    assert findings(eeg_uv, FindingKind.ASYMMETRY, WAKE, marks) == []
+
+
+def test_a_few_sharp_waves_do_not_hide_the_slowing_beneath_them() -> None:
+    beneath = planted(slowed((), 0.0), ({"P3": 1.0, "O1": 1.0}, band_noise(2.5, 6, 25.0)))
+    eeg_uv, marks = spiking([2.4, 6.4], beneath)
+    (channels,) = slowing(eeg_uv, WAKE, marks)
+    assert set(channels) == {"P3", "O1"}
+
+
 def test_eye_movements_do_not_slow_the_front() -> None:
     eyes = {"Fp1": 1.0, "Fp2": 1.0, "F7": 0.4, "F8": 0.4, "F3": 0.4, "F4": 0.4, "Fz": 0.4}
     at_s = np.arange(0.5, 9.7, 0.7)
