@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-
 from cg_data.edf.index import EdfIndex
 from cg_data.edf.reader import EdfFile
 from cg_data.edf.source import FileSource
@@ -11,12 +9,12 @@ from cg_data.signal_file import SignalFile
 
 SUFFIXES: frozenset[str] = frozenset({".edf", ".bdf", ".vhdr", ".set", ".fif", ".gdf", ".cnt", ".lay"})
 """Endings of the files that `open_file` understands, lower case."""
-_LATER_PART = re.compile(r"-[0-9]+\.fif$")
 
 
 def is_recording(name: str) -> bool:
-    """Whether a file's name says that `open_file` understands it. The later parts of a split FIF are read through the first."""
-    return f".{name.lower().rsplit('.', 1)[-1]}" in SUFFIXES and _LATER_PART.search(name.lower()) is None
+    """Whether a file's name says that `open_file` understands it. Later parts of a FIF recording have no names of their own: opening
+    them tells (``format.later_part``)."""
+    return f".{name.lower().rsplit('.', 1)[-1]}" in SUFFIXES
 
 
 def open_file(uri: str, index: bytes | None = None) -> SignalFile:

@@ -88,7 +88,22 @@ def write_eeglab(folder: Path) -> Path:
     return folder / "a.set"
 
 
-WRITERS = {"bdf": write_bdf, "fif": write_fif, "vhdr": write_brainvision, "set": write_eeglab}
+def write_persyst(folder: Path) -> Path:
+    channels = "\n".join(f"{name}-Ref={i}" for i, name in enumerate(CHANNELS, 1))
+    (folder / "a.lay").write_text(
+        "[FileInfo]\nFile=/export/a.dat\nFileType=Interleaved\nSamplingRate=200\nHeaderLength=0\nCalibration=0.1\n"
+        f"WaveformCount={len(CHANNELS)}\nDataType=0\n[Patient]\nFirst=Jane\nLast=Doe\nSex=\nHand=\nBirthDate=03/12/61\nTestDate=03/12/2009\n"
+        "TestTime=10:00:00\nID=P-77\nComments1=\nComments2=\n[Comments]\n3.0,1.0,0,100,Eyes closed\n"
+        f"[ChannelMap]\n{channels}\n[SampleTimes]\n0=36000.0\n2000=36010.0\n"
+    )
+    (folder / "a.dat").write_bytes(np.rint(SIGNAL_UV.T * 10).astype("<i2").tobytes())
+    return folder / "a.lay"
+
+
+WRITERS = {"bdf": write_bdf, "fif": write_fif, "vhdr": write_brainvision, "set": write_eeglab, "lay": write_persyst}
+STEPS = (".vhdr", ".lay")
+"""Of these the writer rounds to 0.1 uV."""
+COMPANIONS = {".vhdr": ".eeg", ".lay": ".dat"}
 
 
 @pytest.fixture(params=WRITERS)
@@ -104,15 +119,13 @@ def test_the_endings_are_those_of_both_readers() -> None:
 
 def test_the_signal_is_the_one_that_was_written(recording: Path) -> None:
     file = open_file(str(recording))
-    assert file.labels[: len(CHANNELS)] == CHANNELS
+    assert tuple(map(str.upper, file.labels[: len(CHANNELS)])) == tuple(map(str.upper, CHANNELS))  # MNE reads Persyst's in capitals
     assert file.sfreq_hz(0) == SFREQ_HZ
     file.check(range(len(CHANNELS)))
     read_uv = file.read_uv([2, 5], 1.5, 4.0)
     assert read_uv.dtype == np.float32
-    np.testing.assert_allclose(read_uv, SIGNAL_UV[[2, 5], 300:800], atol=0.051 if recording.suffix == ".vhdr" else 1e-3)
-    assert [(note.onset_s, note.text) for note in file.annotations if "closed" in note.text] == [
-        (pytest.approx(3.0), "Comment/Eyes closed" if recording.suffix == ".vhdr" else "Eyes closed")
-    ]
+    np.testing.assert_allclose(read_uv, SIGNAL_UV[[2, 5], 300:800], atol=0.051 if recording.suffix in STEPS else 1e-3)
+    assert [(note.onset_s, note.text) for note in file.annotations if "closed" in note.text] == [(pytest.approx(3.0), "Eyes closed")]
 
 
 def test_an_index_opens_it_again_and_a_changed_file_is_refused(recording: Path) -> None:
@@ -120,7 +133,7 @@ def test_an_index_opens_it_again_and_a_changed_file_is_refused(recording: Path) 
     again = open_file(str(recording), first.index)
     assert (again.sha256, again.runs_s, again.flags) == (first.sha256, first.runs_s, first.flags)
     assert recording.stem.encode() + b"." not in first.index
-    data = recording.with_suffix(".eeg") if recording.suffix == ".vhdr" else recording
+    data = recording.with_suffix(COMPANIONS.get(recording.suffix, recording.suffix))
     data.write_bytes(data.read_bytes() + b"more")
     with pytest.raises(EdfError) as raised:
         open_file(str(recording), first.index)
@@ -217,18 +230,137 @@ def test_a_bdf_file_that_calls_itself_edf_is_refused_with_what_to_do(tmp_path: P
     assert raised.value.reason == "format.bdf"
 
 
-def test_a_fif_file_in_parts_is_one_recording(tmp_path: Path) -> None:
+@pytest.fixture(params=["neuromag", "bids"])
+def split_fif(request: pytest.FixtureRequest, tmp_path: Path) -> list[Path]:
+    """A recording in three files, the first one first."""
     raw = mne.io.RawArray(np.tile(SIGNAL_UV, 6) * 1e-6, mne.create_info(list(CHANNELS), SFREQ_HZ, "eeg"), verbose="ERROR")
-    raw.save(tmp_path / "a_eeg.fif", split_size="2MB", buffer_size_sec=1, verbose="ERROR")
-    assert len(list(tmp_path.iterdir())) > 1
-    (source,) = CORPORA[CorpusName.FOLDER].sources(str(tmp_path))
-    first = open_file(source.uri)
-    assert first.runs_s == ((0.0, 6.0 * SECONDS),)
-    later = max(tmp_path.iterdir())
-    later.write_bytes(later.read_bytes() + b"more")
+    raw.save(tmp_path / "sub-1_eeg.fif", split_size="2MB", buffer_size_sec=1, split_naming=request.param, verbose="ERROR")
+    names = [f"sub-1_eeg{part}.fif" for part in ("", "-1", "-2")] if request.param == "neuromag" else []
+    return [tmp_path / name for name in names or [f"sub-1_split-0{k}_eeg.fif" for k in (1, 2, 3)]]
+
+
+def test_a_fif_file_in_parts_is_one_recording(split_fif: list[Path]) -> None:
+    sources = CORPORA[CorpusName.FOLDER].sources(str(split_fif[0].parent))
+    assert {source.uri for source in sources} == {str(path) for path in split_fif}
+    assert open_file(str(split_fif[0])).runs_s == ((0.0, 6.0 * SECONDS),)
+    for later in split_fif[1:]:
+        with pytest.raises(EdfError) as raised:
+            open_file(str(later))
+        assert raised.value.reason == "format.later_part"
+
+
+def test_every_part_of_a_fif_file_counts(split_fif: list[Path]) -> None:
+    first = open_file(str(split_fif[0]))
+    data = split_fif[2].read_bytes()
+    split_fif[2].write_bytes(data[:-9] + bytes([data[-9] ^ 1]) + data[-8:])
+    assert open_file(str(split_fif[0])).sha256 != first.sha256
+    split_fif[2].write_bytes(data + b"more")
     with pytest.raises(EdfError) as raised:
-        open_file(source.uri, first.index)
+        open_file(str(split_fif[0]), first.index)
     assert raised.value.reason == "file.changed"
+    split_fif[2].unlink()
+    with pytest.raises(EdfError) as raised:
+        open_file(str(split_fif[0]))
+    assert raised.value.reason == "format.unreadable"
+
+
+def test_a_number_at_the_end_of_a_name_makes_no_part(tmp_path: Path) -> None:
+    for name in ("sub", "sub-1"):
+        raw_of(SIGNAL_UV).save(tmp_path / f"{name}.fif", verbose="ERROR")
+    sources = CORPORA[CorpusName.FOLDER].sources(str(tmp_path))
+    opened = [open_file(source.uri) for source in sources]
+    assert [file.name for file in opened] == ["sub-1.fif", "sub.fif"]
+    (tmp_path / "sub-1.fif").unlink()
+    assert open_file(str(tmp_path / "sub.fif"), opened[1].index).sha256 == opened[1].sha256
+
+
+def write_eeglab_in_two_files(folder: Path, data_name: str) -> Path:
+    path = write_eeglab(folder)
+    eeg = scipy.io.loadmat(path, simplify_cells=True)["EEG"]
+    scipy.io.savemat(path, {"EEG": {**eeg, "data": data_name, "datfile": data_name}}, appendmat=False)
+    return path
+
+
+def test_the_data_beside_an_eeglab_header_belong_to_the_recording(tmp_path: Path) -> None:
+    path = write_eeglab_in_two_files(tmp_path, "a.fdt")
+    data = SIGNAL_UV.T.astype("<f4").tobytes()
+    (tmp_path / "a.fdt").write_bytes(data)
+    first = open_file(str(path))
+    np.testing.assert_allclose(first.read_uv([2], 1.5, 4.0), SIGNAL_UV[[2], 300:800], atol=1e-3)
+    (tmp_path / "a.fdt").write_bytes((2 * SIGNAL_UV.T).astype("<f4").tobytes())
+    assert open_file(str(path)).sha256 != first.sha256
+    (tmp_path / "a.fdt").write_bytes(data[:-400])
+    with pytest.raises(EdfError) as raised:
+        open_file(str(path), first.index)
+    assert raised.value.reason == "file.changed"
+    with pytest.raises(EdfError) as raised:
+        open_file(str(path))
+    assert raised.value.reason == "format.unreadable"
+
+
+@pytest.mark.parametrize("named", ["other.fdt", "../outside/z.fdt"])
+def test_eeglab_data_of_another_name_or_place_are_not_read(named: str, tmp_path: Path) -> None:
+    folder = tmp_path / "inside"
+    for place in (folder, tmp_path / "outside"):
+        place.mkdir()
+        for name in ("other.fdt", "z.fdt"):
+            (place / name).write_bytes(SIGNAL_UV.T.astype("<f4").tobytes())
+    with pytest.raises(EdfError) as raised:
+        open_file(str(write_eeglab_in_two_files(folder, named)))
+    assert raised.value.reason == "format.companion"
+
+
+def test_files_may_be_links_to_files_of_other_names(recording: Path, tmp_path: Path) -> None:
+    folder, store = tmp_path / "linked", tmp_path / "store"
+    folder.mkdir()
+    store.mkdir()
+    for i, path in enumerate(sorted(recording.parent.glob("a.*"))):
+        (folder / path.name).symlink_to(path.rename(store / f"object-{i}"))
+    assert open_file(str(folder / recording.name)).runs_s[-1][1] == SECONDS
+
+
+def test_numbers_as_events_have_a_boundary_too(tmp_path: Path) -> None:
+    path = write_eeglab(tmp_path)
+    eeg = scipy.io.loadmat(path, simplify_cells=True)["EEG"]
+    event = np.array([("7", 601.0, 1.0), ("-99", 12 * SFREQ_HZ + 1, 0.0)], dtype=[(n, object) for n in ("type", "latency", "duration")])
+    scipy.io.savemat(path, {"EEG": {**eeg, "event": event}}, appendmat=False)
+    assert open_file(str(path)).runs_s == ((0.0, 12.0), (12.0, 24.0))
+
+
+def test_an_interruption_that_mne_passes_over_is_refused(tmp_path: Path) -> None:
+    bdf, persyst = write_bdf(tmp_path), write_persyst(tmp_path)
+    data = bdf.read_bytes()
+    bdf.write_bytes(data[:192] + b"BDF+D" + data[197:])
+    persyst.write_text(persyst.read_text().replace("2000=36010.0", "2000=36070.0"))
+    for path in (bdf, persyst):
+        with pytest.raises(EdfError) as raised:
+            open_file(str(path))
+        assert raised.value.reason == "format.discontinuous"
+
+
+def test_values_that_are_no_numbers_never_become_signal(tmp_path: Path) -> None:
+    signal_uv = SIGNAL_UV.copy()
+    signal_uv[3, 1111] = np.nan
+    raw_of(signal_uv).save(tmp_path / "a.fif", fmt="double", verbose="ERROR")
+    file = open_file(str(tmp_path / "a.fif"))
+    file.read_uv([3], 0.0, 5.0)
+    with pytest.raises(EdfError) as raised:
+        file.read_uv([3], 5.0, 10.0)
+    assert raised.value.reason == "data.not_finite"
+
+
+@pytest.mark.parametrize("write", [write_bdf, write_brainvision])
+def test_an_error_does_not_repeat_what_stands_in_the_file(write: Callable[[Path], Path], tmp_path: Path) -> None:
+    path = write(tmp_path)
+    data = path.read_bytes()
+    path.write_bytes(
+        data.replace(b"SamplingInterval=5000", b"SamplingInterval=JaneDoe")
+        if path.suffix == ".vhdr"
+        else data[:244] + b"JaneDoe " + data[252:]
+    )
+    with pytest.raises(EdfError) as raised:
+        open_file(str(path))
+    assert "JaneDoe" not in str(raised.value)
 
 
 def test_patients_are_told_apart_by_what_the_file_says_of_them(tmp_path: Path) -> None:
