@@ -22,9 +22,9 @@ from cg_data.edf.header import ANNOTATIONS_LABEL
 from cg_data.edf.reader import EdfFile
 from cg_data.edf.source import FileSource
 from cg_data.edf.tal import rewrite_notes
-from cg_data.errors import ConfigError, UserError
+from cg_data.errors import ConfigError, EdfError, UserError
 from cg_data.progress import Progress, silent
-from cg_data.recording import pseudonym
+from cg_data.recording import patient_code, pseudonym
 from cg_data.reference_labels import listed_text
 from cg_data.settings import PUBLIC_SALT, SALT_VARIABLE
 
@@ -60,18 +60,19 @@ def deidentify(uri: str, folder_uri: str, salt: str) -> Cleaned:
     """Write a clean copy of the EDF file at `uri` into `folder_uri` as ``<subject>/<hash of the file>.edf``.
 
     Raises:
-        EdfError: the file is damaged; what cannot be read cannot be cleaned.
+        EdfError: the file is damaged; what cannot be read cannot be cleaned. ``annotations.no_room``: nor can what has no room.
         ConfigError: the copy is there already, or would lie over its original.
         StorageError: it cannot be read or written.
     """
     source = FileSource(uri)
     file = EdfFile(source)
-    subject = pseudonym(file.patient, salt)
+    code = patient_code(file)
+    subject = pseudonym(code, salt)
     target = storage.join(folder_uri, subject, f"{pseudonym(file.sha256, salt)}.edf")
     if storage.exists(target):
         raise ConfigError(f"{target}: there is a file already. Choose another folder, or delete it.")
     counts = {"kept": 0, "dropped": 0}
-    head, replaced = _header(source.read(0, file.header.header_bytes).tobytes(), file, subject, salt)
+    head, replaced = _header(source.read(0, file.header.header_bytes).tobytes(), file, code, salt)
     storage.write_stream(target, _chunks(head, source, file, counts))
     return Cleaned(uri=target, notes_kept=counts["kept"], notes_dropped=counts["dropped"], labels_replaced=replaced)
 
@@ -112,22 +113,27 @@ def _chunks(head: bytes, source: FileSource, file: EdfFile, counts: dict[str, in
         for record in range(0, len(block), header.record_bytes):
             start_s = next(starts)
             for number, (first, last) in enumerate(spans):
-                part, kept, dropped = rewrite_notes(bytes(block[record + first : record + last]), listed_text, None if number else start_s)
+                old = bytes(block[record + first : record + last])
+                part, kept, dropped = rewrite_notes(old, listed_text, None if number else start_s)
+                if len(part) > len(old):
+                    raise EdfError(
+                        "annotations.no_room", f"{file.name}: a record's start cannot be read, and there is no room to write it."
+                    )
                 block[record + first : record + last] = part
                 counts["kept"] += kept
                 counts["dropped"] += dropped
         yield bytes(block)
 
 
-def _header(head: bytes, file: EdfFile, subject: str, salt: str) -> tuple[bytes, int]:
+def _header(head: bytes, file: EdfFile, code: str, salt: str) -> tuple[bytes, int]:
     """The clean header, and how many labels were replaced."""
     n = len(file.header.signals)
-    date = _shifted(head[168:176], file.patient, salt)
+    date = _shifted(head[168:176], code, salt)
     started = date.strftime("%d-%b-%Y").upper() if date else "X"
     clock = head[176:184] if _TIME.fullmatch(head[176:184]) else b"00.00.00"
     fixed = [
         (b"0", 8),
-        (f"{subject} X X X".encode(), 80),
+        (f"{pseudonym(code, salt)} X X X".encode(), 80),
         (f"Startdate {started} X X X".encode(), 80),
         (date.strftime("%d.%m.%y").encode() if date else b"01.01.85", 8),
         (clock, 8),
@@ -171,8 +177,9 @@ def _label(label: str, signal: int) -> str:
     if label == ANNOTATIONS_LABEL:
         return label
     words = [word for word in re.split(r"[\s.:_+\-,/()]+", label.upper()) if word]
-    known = _electrodes() | _WORDS
-    return label if words and all(word in known or re.fullmatch(r"(?:DC|X|CH)?[0-9]{1,3}", word) for word in words) else f"CH {signal + 1}"
+    numbers = sum(word.isdecimal() for word in words)  # two or three of them may be a date
+    known = all(word in _electrodes() | _WORDS or re.fullmatch(r"(?:DC|X|CH)?[0-9]{1,3}", word) for word in words)
+    return label if words and known and numbers <= 1 else f"CH {signal + 1}"
 
 
 @functools.cache
@@ -183,7 +190,7 @@ def _electrodes() -> frozenset[str]:
     return frozenset(name.upper() for name in mne.channels.make_standard_montage("colin27_1005").ch_names)
 
 
-def _shifted(field: bytes, patient: str, salt: str) -> datetime.date | None:
+def _shifted(field: bytes, code: str, salt: str) -> datetime.date | None:
     """The start date, moved by the subject's own number of days; None where there is none."""
     match = _DATE.fullmatch(field)
     if match is None or field == b"01.01.85":
@@ -193,7 +200,7 @@ def _shifted(field: bytes, patient: str, salt: str) -> datetime.date | None:
         date = datetime.date(year + (1900 if year >= 85 else 2000), int(match[2]), int(match[1]))
     except ValueError:
         return None
-    digest = hmac.new(salt.encode(), f"days of {patient}".encode(), hashlib.sha256).digest()
+    digest = hmac.new(salt.encode(), f"days of {code}".encode(), hashlib.sha256).digest()
     days = 1 + int.from_bytes(digest[:8], "big") % _MOST_DAYS
     span = (_LATEST - _EARLIEST).days + 1
     return _EARLIEST + datetime.timedelta(days=((date - _EARLIEST).days - days) % span)

@@ -24,7 +24,7 @@ _STAGES = {
 _STAGE = re.compile(r"sleep stage (W|R|N?[123]|4|\?)", re.IGNORECASE)
 _EYES = re.compile(r"eyes[ -]?(open|closed)", re.IGNORECASE)
 _SEIZURE_EDGE = re.compile(
-    r"seizure\s*(?:#\s*\d+)?\s*(?:(?P<start>starts?|onset|begins?)|(?P<stop>ends?|stops?|offset))\b.*", re.IGNORECASE
+    r"seizure\s*(?:#\s*[0-9]{1,3})?\s*(?:(?P<start>starts?|onset|begins?)|(?P<stop>ends?|stops?|offset))\b.*", re.IGNORECASE
 )
 _NO_LABEL = re.compile(r"|lights (?:on|off)", re.IGNORECASE)
 _ARTEFACTS = frozenset(kind.value for kind in FindingKind if FAMILY_OF[kind] is Family.ARTEFACT)
@@ -70,7 +70,7 @@ def listed_text(text: str) -> str | None:
         return text[: match.end("start") if match["start"] else match.end("stop")]
     told = text.partition("@@")[0]
     listed = _NO_LABEL.fullmatch(told) is not None and "@@" not in text
-    return text if listed or _name(Annotation(onset_s=0.0, duration_s=0.0, text=text)) is not None else None
+    return text if text.isascii() and (listed or _name(Annotation(onset_s=0.0, duration_s=0.0, text=text)) is not None) else None
 
 
 def _name(note: Annotation) -> tuple[LabelKind, str, str] | None:

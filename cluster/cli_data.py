@@ -196,7 +196,10 @@ def data_deidentify(
     from cg_data.settings import DataSettings
 
     display = Display()
-    uris = [uri for uri in list_recordings(source) if uri.lower().endswith(".edf")]
+    found = list_recordings(source)
+    uris = [uri for uri in found if uri.lower().endswith(".edf")]
+    if len(uris) < len(found):
+        display.say(f"{len(found) - len(uris):,} recordings of other formats are left out: only EDF files are cleaned.")
     with display.step("Cleaning") as progress:
         cleaned, failed = deidentify_all(uris, target, DataSettings().subject_salt, progress)
     notes = f"{sum(c.notes_kept for c in cleaned):,} notes kept, {sum(c.notes_dropped for c in cleaned):,} left out"

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from moto.server import ThreadedMotoServer
-from pyarrow import fs
 
 from cg_data import storage
 from cg_data.corpora import CORPORA, CorpusName
@@ -57,23 +54,6 @@ def test_a_place_without_the_corpus_is_one_sentence(tmp_path: Path, corpus: Corp
     for place in (tmp_path, tmp_path / "nowhere"):
         with pytest.raises(StorageError, match=r"Give (the|a) folder that holds"):
             CORPORA[corpus].sources(str(place))
-
-
-@pytest.fixture(scope="module")
-def s3() -> Iterator[str]:
-    """The URI of an empty bucket on a local S3 server."""
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    names = {"AWS_ENDPOINT_URL": f"http://{host}:{port}", "AWS_DEFAULT_REGION": "us-east-1"}
-    names |= {"AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "x"}
-    before = {name: os.environ.get(name) for name in names}
-    os.environ.update(names)
-    fs.FileSystem.from_uri("s3://eeg?allow_bucket_creation=true")[0].create_dir("eeg")
-    yield "s3://eeg"
-    server.stop()
-    for name, value in before.items():
-        os.environ.pop(name) if value is None else os.environ.update({name: value})
 
 
 @pytest.mark.parametrize("corpus", [CorpusName.TUSZ, CorpusName.BIDS])

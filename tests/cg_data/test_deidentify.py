@@ -14,8 +14,9 @@ import pytest
 from cg_data.deidentify import deidentify, deidentify_all
 from cg_data.edf.reader import EdfFile
 from cg_data.errors import ConfigError, EdfError
+from cg_data.recording import pseudonym
 from cg_data.settings import PUBLIC_SALT
-from tests.cg_data.edf_bytes import Spec, make, note, patched, signal_field
+from tests.cg_data.edf_bytes import TAL_SAMPLES, Spec, digital_signal, make, note, patched, signal_field
 
 SALT = "a secret"
 PLANTED = ("Jane", "Doe", "MRN778", "Ward9", "Dr.Who", "12-MAR-1961", "Bochum", "cousin", "Zebra", "SN4711")
@@ -85,6 +86,39 @@ def test_what_is_said_after_a_seizure_mark_goes_and_the_mark_stays(tmp_path: Pat
     (tmp_path / "a.edf").write_bytes(make(spec))
     (kept,) = EdfFile.open(deidentify(str(tmp_path / "a.edf"), str(tmp_path / "clean"), SALT).uri).annotations
     assert kept.text == "seizure starts"
+
+
+@pytest.mark.parametrize("label", ["12.03.61", "EEG 12-03-61", "Fp1 12 3", "Jane", "EEG Fp1-Jane", "MRN778", "C3 1961"])
+def test_a_label_that_may_tell_who_it_was_becomes_a_number(label: str, tmp_path: Path) -> None:
+    (tmp_path / "a.edf").write_bytes(make(Spec(labels=("EEG Fp1", label))))
+    assert EdfFile.open(deidentify(str(tmp_path / "a.edf"), str(tmp_path / "clean"), SALT).uri).labels == ("EEG Fp1", "CH 2")
+
+
+@pytest.mark.parametrize("text", ["seizure # 120361 starts", "Eyes closed, Jane", "spike@@Jane", "spike@@EEG Fp1-Jane", "Sleep stage W J"])
+def test_a_note_that_only_begins_like_one_on_the_list_goes(text: str, tmp_path: Path) -> None:
+    (tmp_path / "a.edf").write_bytes(make(Spec(plus="EDF+C", notes=(note(3.0, 0.0, text),))))
+    assert EdfFile.open(deidentify(str(tmp_path / "a.edf"), str(tmp_path / "clean"), SALT).uri).annotations == ()
+
+
+def test_the_pseudonym_is_the_one_of_the_data_engine(tmp_path: Path) -> None:
+    for name, patient in (("a", "MRN778 F 12-MAR-1961 Jane_Doe"), ("b", "MRN778 F X Jane_Roe"), ("c", "X X X X"), ("d", "X X X X")):
+        (tmp_path / f"{name}.edf").write_bytes(make(Spec(patient=patient), digital_signal(Spec(), seed=ord(name))))
+    subjects = [Path(deidentify(str(tmp_path / f"{name}.edf"), str(tmp_path / "clean"), SALT).uri).parent.name for name in "abcd"]
+    assert subjects == [pseudonym(code, SALT) for code in ("MRN778", "MRN778", "c", "d")]
+
+
+def test_a_record_start_without_room_is_no_shift_of_the_signal(tmp_path: Path) -> None:
+    start = b"+0\x14\x14\x00"
+    spec = Spec(plus="EDF+C", n_records=12, record_s=1000.25, sfreq_hz=4.0, labels=("Fp1", "Fp2"))
+    data, n = make(spec), len(spec.labels) + 1
+    head, records = patched(data[: 256 * (n + 1)], signal_field(n, "samples", n - 1), b"3", 8), data[256 * (n + 1) :]
+    size, signal = len(records) // 12, len(records) // 12 - 2 * TAL_SAMPLES
+    parts = [records[k * size : k * size + signal] + (start.ljust(6, b"\x00") if k == 0 else b"noise!") for k in range(12)]
+    (tmp_path / "a.edf").write_bytes(head + b"".join(parts))
+    with pytest.raises(EdfError) as raised:
+        deidentify(str(tmp_path / "a.edf"), str(tmp_path / "clean"), SALT)
+    assert raised.value.reason == "annotations.no_room"
+    assert not [path for path in (tmp_path / "clean").rglob("*") if path.is_file()]
 
 
 def test_other_programs_read_the_copy(tmp_path: Path) -> None:

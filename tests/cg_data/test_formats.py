@@ -13,6 +13,7 @@ import pyedflib
 import pytest
 import scipy.io
 
+from cg_data import storage
 from cg_data.corpora import CORPORA, CorpusName
 from cg_data.errors import EdfError, StorageError
 from cg_data.foreign import FOREIGN_SUFFIXES
@@ -317,6 +318,22 @@ def test_files_may_be_links_to_files_of_other_names(recording: Path, tmp_path: P
     for i, path in enumerate(sorted(recording.parent.glob("a.*"))):
         (folder / path.name).symlink_to(path.rename(store / f"object-{i}"))
     assert open_file(str(folder / recording.name)).runs_s[-1][1] == SECONDS
+
+
+def test_in_an_object_store_all_files_are_fetched(recording: Path, s3: str) -> None:
+    here = open_file(str(recording))
+    folder = f"{s3}/{recording.suffix[1:]}"
+    for path in recording.parent.glob("a.*"):
+        storage.write_bytes(f"{folder}/{path.name}", path.read_bytes())
+    there = open_file(f"{folder}/{recording.name}")
+    assert (there.sha256, there.runs_s, there.annotations) == (here.sha256, here.runs_s, here.annotations)
+    assert np.array_equal(there.read_uv([2], 1.5, 4.0), here.read_uv([2], 1.5, 4.0))
+
+
+def test_the_parts_of_a_fif_file_are_fetched_from_an_object_store(split_fif: list[Path], s3: str) -> None:
+    for path in split_fif:
+        storage.write_bytes(f"{s3}/split/{path.name}", path.read_bytes())
+    assert open_file(f"{s3}/split/{split_fif[0].name}").sha256 == open_file(str(split_fif[0])).sha256
 
 
 def test_numbers_as_events_have_a_boundary_too(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
+import mne
 import pytest
 
 from cg_data import manifest, register, storage, work
@@ -20,6 +21,7 @@ from cg_data.manifest import Shard
 from cg_data.packing import pack
 from cg_data.settings import DataSettings
 from tests.cg_data.edf_bytes import Spec, make, note, patched, signal_field
+from tests.cg_data.test_formats import SIGNAL_UV, raw_of, write_bdf
 
 WORDS = ("Jane", "Quibble", "MRN778", "Bochum", "Zebra")
 SPEC = Spec(
@@ -51,11 +53,23 @@ def planted() -> bytes:
     return data + b"Jane Quibble behind the last record"
 
 
+def write_planted_foreign(folder: Path) -> None:
+    """A sound and a damaged recording of other formats than EDF."""
+    raw = raw_of(SIGNAL_UV)
+    raw.set_annotations(mne.Annotations([3.0, 5.0], [1.0, 0.0], ["Eyes closed", "call Jane Quibble"]))
+    raw.info["subject_info"] = {"his_id": "MRN778", "last_name": "Quibble", "first_name": "Jane"}
+    raw.info["experimenter"], raw.info["description"] = "Zebra", "of Bochum"
+    raw.save(folder / "Zebra.fif", verbose="ERROR")
+    damaged = write_bdf(folder)
+    damaged.write_bytes(patched(damaged.read_bytes(), 244, b"Quibble", 8))
+
+
 def test_no_product_and_no_log_holds_what_was_planted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     folder = tmp_path / "eeg" / "Jane Quibble, MRN778"
     folder.mkdir(parents=True)
     (folder / "Zebra_Bochum.edf").write_bytes(planted())
     (folder / "Quibble_damaged.edf").write_bytes(planted()[:20_000])
+    write_planted_foreign(folder)
     out = tmp_path / "out"
     with caplog.at_level(logging.DEBUG):
         products(tmp_path / "eeg", out)
@@ -71,7 +85,7 @@ def products(eeg: Path, out: Path) -> None:
     register.look_all(files, corpus=CorpusName.FOLDER, settings=SETTINGS, register_uri=str(out / "recordings"))
     known = register.entries(str(out / "recordings"))
     good, refused = register.good_and_refused(files, known, CorpusName.FOLDER)
-    assert (len(good), len(refused)) == (1, 1)
+    assert (len(good), len(refused)) == (2, 2)
     places = {key: work.Place(uri=f.source.uri, key=f.key, register_shard=known[f.key].shard) for key, f in good.items()}
     (order,) = work.orders_of(pack({key: known[f.key].windows for key, f in good.items()}, 30), places, str(out / "segments"))
     segments = work.make_segments(order)
