@@ -3,8 +3,8 @@
     python -m benchmarks.edf_mutations [--files 10000] [--seed 1] [--workers 2]
 
 Each file follows from its seed alone: a sound file of one of six makes and one mutation of one of fifteen kinds. Worker processes read
-them under a limit of time and of memory. What the reader gives is held against `plain_values`, a slow decoder of the same bytes that
-knows nothing of the reader, and, where bytes were lost or added inside the signal, must not come without a flag. Prints a table by kind
+them under a limit of time and of memory. What the reader gives (values, times, notes) is held against slow decoders of the same bytes that
+know nothing of the reader, and, where bytes were lost or added inside the signal, must not come without a flag. Prints a table by kind
 and a line of JSON with the seeds of all failures; exit code 1 where there is one.
 """
 
@@ -196,7 +196,7 @@ def _outcome(kind: str, sound: bytes, data: bytes) -> tuple[str, str]:
         file = EdfFile.from_bytes(data, "damaged.edf")
         signals = [i for i, signal in enumerate(file.header.signals) if not signal.is_annotations]
         file.check(signals)
-        wrong = _wrong(file, signals, data)
+        wrong = _wrong(file, signals, data) or _wrong_times(file, data)
     except EdfError as error:
         return ("refused", error.reason) if "damaged.edf" in str(error) else ("refused without the file's name", str(error))
     except Exception as error:  # noqa: BLE001 - whatever else escapes is what is looked for here
@@ -221,6 +221,40 @@ def _wrong(file: EdfFile, signals: list[int], data: bytes) -> str:
                 if not np.allclose(file.read_uv([signal], start_s, stop_s)[0], expected_uv, rtol=1e-6, atol=1e-4):
                     return f"signal {signal} at {start_s} s: microvolts"
     return ""
+
+
+def _wrong_times(file: EdfFile, data: bytes) -> str:
+    """Where record starts or notes differ from what the bytes say, in a file of which the reader says nothing about either."""
+    if any(flag.startswith(("records.", "annotations.")) for flag in file.flags):
+        return ""
+    starts_s, notes = plain_times(data, file)
+    if not starts_s:
+        return ""
+    told_s = [start_s + k * file.header.record_s for _, count, start_s in file.runs for k in range(count)]
+    slack_s = max(0.001, 0.5 / file.header.fastest_hz) * 1.001
+    if len(told_s) != len(starts_s) or any(abs(a - b + starts_s[0]) > slack_s for a, b in zip(starts_s, told_s, strict=True)):
+        return "times of the records"
+    told = sorted((round(note.onset_s + starts_s[0], 6), round(note.duration_s, 6), note.text) for note in file.annotations)
+    return "" if told == sorted(notes) else "notes"
+
+
+def plain_times(data: bytes, file: EdfFile) -> tuple[list[float], list[tuple[float, float, str]]]:
+    """Start of each record, and (onset, duration, text) of each note as written, by splitting the annotation signals at their marks."""
+    n_signals = int(data[252:256])
+    counts = [int(float(data[256 + 216 * n_signals + 8 * i :][:8].decode())) for i in range(n_signals)]
+    labels = [data[256 + 16 * i :][:16].rstrip(b" \x00") for i in range(n_signals)]
+    if b"EDF Annotations" not in labels or file.header.kind == "EDF":
+        return [], []
+    number, starts_s, notes = labels.index(b"EDF Annotations"), [], []
+    for record in range(sum(count for _, count, _ in file.runs)):
+        at = 256 * (n_signals + 1) + 2 * (sum(counts) * record + sum(counts[:number]))
+        lists = [part for part in data[at : at + 2 * counts[number]].split(b"\x00") if part]
+        starts_s.append(float(lists[0].split(b"\x14")[0]))
+        for part in lists:
+            time_s, *texts = part.split(b"\x14")
+            onset_s, _, duration_s = time_s.partition(b"\x15")
+            notes += [(round(float(onset_s), 6), round(float(duration_s or 0), 6), text.decode().strip()) for text in texts if text]
+    return starts_s, notes
 
 
 def plain_values(data: bytes, signal: int, file: EdfFile, start_s: float, n: int) -> tuple[npt.NDArray[np.int16], npt.NDArray[np.float64]]:
@@ -315,10 +349,10 @@ def run(seeds: range, n_workers: int) -> list[Verdict]:
         for worker in workers:
             if worker.seed is None and (seed := next(waiting, None)) is not None:
                 worker.give(seed)
+        multiprocessing.connection.wait([worker.pipe for worker in workers if worker.seed is not None], timeout=0.5)
         for worker in workers:
             if worker.seed is not None and (verdict := worker.take()) is not None:
                 verdicts.append(verdict)
-        multiprocessing.connection.wait([worker.pipe for worker in workers if worker.seed is not None], timeout=0.5)
     for worker in workers:
         worker.end()
     return verdicts

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 
-from benchmarks.edf_mutations import MUTATIONS, failures, judge, mutated
+from benchmarks.edf_mutations import MAKES, MUTATIONS, _outcome, failures, judge, mutated
 from cg_data.edf.reader import EdfFile
+from tests.cg_data.edf_bytes import make
 
 
 def test_no_damaged_file_crashes_the_reader_or_gives_wrong_values() -> None:
@@ -33,3 +36,18 @@ def test_a_reader_that_forgets_the_unit_would_be_caught(monkeypatch: pytest.Monk
     right = EdfFile.read_uv
     monkeypatch.setattr(EdfFile, "read_uv", lambda *args: right(*args) / 1000)
     assert {judge(seed).outcome for seed in range(1, 40)} == {"wrong values", "refused"}
+
+
+def test_a_reader_that_passes_over_a_gap_would_be_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    sound = make(MAKES[2])
+    assert _outcome("none", sound, sound) == ("right values", "")
+    monkeypatch.setattr(EdfFile, "runs", property(lambda file: ((0, sum(count for _, count, _ in file._index.runs), 0.0),)))
+    assert _outcome("none", sound, sound) == ("wrong values", "times of the records")
+
+
+def test_a_reader_that_moves_a_note_would_be_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    sound = make(MAKES[1])
+    assert _outcome("none", sound, sound) == ("right values", "")
+    moved = [dataclasses.replace(note, onset_s=note.onset_s + 0.01) for note in EdfFile.from_bytes(sound, "a.edf").annotations]
+    monkeypatch.setattr(EdfFile, "annotations", property(lambda file: tuple(moved), lambda file, value: None))
+    assert _outcome("none", sound, sound) == ("wrong values", "notes")
