@@ -5,7 +5,9 @@ After the cleaning of CerebraGloss (ICLR 2026). Nothing is lost: a removed event
 
 from __future__ import annotations
 
+import bisect
 import dataclasses
+import itertools
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
@@ -35,6 +37,12 @@ LONGER_OVER: dict[Waveform, frozenset[Waveform]] = {
     Waveform.SHARP_WAVE: frozenset({Waveform.SPIKE_AND_SLOW_WAVE, Waveform.K_COMPLEX}),
 }
 """Events of which a shorter one is a part: the spike of a complex, the sharp first wave of a K-complex."""
+_NUMBER = {waveform: i for i, waveform in enumerate(Waveform)}
+_RULES = ("", INSIDE_LONGER_EVENT, INSIDE_ARTEFACT)
+_RULE_OVER = np.array(
+    [[2 if o in ARTEFACTS_OVER.get(e, ()) else int(o in LONGER_OVER.get(e, ())) for o in Waveform] for e in Waveform], dtype=np.int8
+)
+"""Which of `_RULES` takes out an event (row) that another (column) covers."""
 COVERED_FRACTION = 0.8
 """Share of an event's duration that must lie inside the other one."""
 MASKER_RATIO = 0.5
@@ -152,49 +160,43 @@ def _by_channel(events: Iterable[Event]) -> dict[str, list[Event]]:
 
 
 def _covered(events: Sequence[Event], mask: npt.NDArray[np.bool_]) -> dict[str, str]:
-    rules = {}
-    for members in _by_channel(events).values():
-        for waveform in dict.fromkeys(e.waveform for e in members):
-            shorter = [e for e in members if e.waveform == waveform]
-            # The artefact's rule is written last: it goes before that of the longer event.
-            for rule, over in ((INSIDE_LONGER_EVENT, LONGER_OVER), (INSIDE_ARTEFACT, ARTEFACTS_OVER)):
-                covered = _inside([e for e in members if e.waveform in over.get(waveform, ())], shorter)
-                rules.update({event.event_id: rule for event, inside in zip(shorter, covered, strict=True) if inside})
+    """What an artefact or a longer event of the same channel covers; an artefact's rule goes first."""
+    rows = sorted(events, key=lambda e: CHANNEL_INDEX[e.channel])
+    channel = np.array([CHANNEL_INDEX[e.channel] for e in rows])
+    waveform = np.array([_NUMBER[e.waveform] for e in rows])
+    rules: dict[str, str] = {}
+    # In blocks, so that memory stays small however many events there are.
+    for first in range(0, len(rows), _BLOCK):
+        shorter = slice(first, first + _BLOCK)
+        longer = slice(*np.searchsorted(channel, [channel[first], channel[shorter][-1] + 1]))
+        rule = _RULE_OVER[waveform[shorter, None], waveform[longer]]
+        rule *= _inside(rows[longer], rows[shorter]) & (channel[shorter, None] == channel[longer])
+        rules |= {e.event_id: _RULES[n] for e, n in zip(rows[shorter], rule.max(axis=1), strict=True) if n}
     return rules
+
+
+def _inside(longer: Sequence[Event], events: Sequence[Event]) -> npt.NDArray[np.bool_]:
+    """Which of `longer` cover which of `events` in time, `(events, longer)`."""
+    on_s, off_s, lasts_s, likely = _columns(events)[:, :, None]
+    onset_s, end_s, duration_s, probability = _columns(longer)
+    covered = np.minimum(end_s, off_s) - np.maximum(onset_s, on_s) >= COVERED_FRACTION * lasts_s
+    inside: npt.NDArray[np.bool_] = covered & (duration_s >= lasts_s) & (probability >= MASKER_RATIO * likely)
+    return inside
 
 
 def _columns(events: Sequence[Event]) -> npt.NDArray[np.float64]:
     """Onset, end, duration (s) and probability of events, `(4, events)`."""
-    return np.array([(e.onset_s, _end_s(e), e.duration_s, e.probability) for e in events], dtype=np.float64).reshape(-1, 4).T
+    return np.array([(e.onset_s, _end_s(e), e.duration_s, e.probability) for e in events]).T
 
 
-def _inside(longer: Sequence[Event], events: Sequence[Event]) -> npt.NDArray[np.bool_]:
-    """Which of `events` one of `longer` covers, `(events,)`; in blocks, so that memory stays small however many there are."""
-    inside = np.zeros(len(events), dtype=np.bool_)
-    if not longer:
-        return inside
-    onset_s, end_s, duration_s, probability = _columns(longer)
-    for first in range(0, len(events), _BLOCK):
-        on_s, off_s, lasts_s, likely = _columns(events[first : first + _BLOCK])[:, :, None]
-        covers = np.minimum(end_s, off_s) - np.maximum(onset_s, on_s) >= COVERED_FRACTION * lasts_s
-        covers &= (duration_s >= lasts_s) & (probability >= MASKER_RATIO * likely)
-        inside[first : first + _BLOCK] = covers.any(axis=1)
-    return inside
-
-
-def _near_in_time(events: Sequence[Event], others: Sequence[Event], gap_s: float) -> npt.NDArray[np.bool_]:
-    """Which of `events` overlap any of `others` or are at most `gap_s` away from it, `(events,)`.
+def _near_in_time(events: Sequence[Event], others: Iterable[Event], gap_s: float) -> list[bool]:
+    """Which of `events` overlap any of `others` or are at most `gap_s` away from it.
 
     Of the others that begin early enough (in order of onset), the one that ends last decides.
     """
-    if not others:
-        return np.zeros(len(events), dtype=np.bool_)
-    onset_s, end_s, _, _ = _columns(sorted(others, key=lambda o: o.onset_s))
-    reach_s = np.maximum.accumulate(end_s + gap_s)
-    on_s, off_s, _, _ = _columns(events)
-    begun = np.searchsorted(onset_s, off_s + gap_s, side="right")
-    near: npt.NDArray[np.bool_] = (begun > 0) & (reach_s[begun - 1] >= on_s)
-    return near
+    by_onset = sorted((o.onset_s, _end_s(o) + gap_s) for o in others)
+    reach_s = [-np.inf, *itertools.accumulate((reach for _, reach in by_onset), max)]
+    return [reach_s[bisect.bisect_right(by_onset, (_end_s(e) + gap_s, np.inf))] >= e.onset_s for e in events]
 
 
 def _isolated_wide(events: Sequence[Event], mask: npt.NDArray[np.bool_]) -> dict[str, str]:
@@ -209,7 +211,7 @@ def _isolated_wide(events: Sequence[Event], mask: npt.NDArray[np.bool_]) -> dict
             continue
         support = wide[SUPPORTED_BY.get(waveform, waveform)]
         for channel, members in by_channel.items():
-            rules |= _unsupported(members, [o for name, found in support.items() if name != channel for o in found])
+            rules |= _unsupported(members, (o for name, found in support.items() if name != channel for o in found))
     return rules
 
 
@@ -220,14 +222,14 @@ def _isolated_discharges(events: Sequence[Event], mask: npt.NDArray[np.bool_]) -
     for channel, members in by_channel.items():
         near = NEIGHBOURS[CHANNEL_INDEX[channel]] & mask
         if near.any():
-            rules |= _unsupported(members, [o for name, found in by_channel.items() if near[CHANNEL_INDEX[name]] for o in found])
+            rules |= _unsupported(members, (o for name, found in by_channel.items() if near[CHANNEL_INDEX[name]] for o in found))
     return rules
 
 
-def _unsupported(events: Sequence[Event], others: Sequence[Event]) -> dict[str, str]:
+def _unsupported(events: Sequence[Event], others: Iterable[Event]) -> dict[str, str]:
     """The doubtful ones among `events` that none of `others` stands beside in time."""
     doubtful = [e for e in events if e.probability < ISOLATED_KEPT_FROM[e.waveform]]
-    supported = _near_in_time(doubtful, others, SUPPORT_S)
+    supported = _near_in_time(doubtful, others, SUPPORT_S) if doubtful else []
     return {event.event_id: ISOLATED for event, there in zip(doubtful, supported, strict=True) if not there}
 
 
