@@ -28,7 +28,6 @@ from cg_data import storage
 from cg_data.edf.tal import Annotation
 from cg_data.errors import EdfError, StorageError
 
-FOREIGN_SUFFIXES = frozenset({".bdf", ".vhdr", ".set", ".fif", ".gdf", ".cnt", ".lay"})
 THROUGH_MNE = "format.through_mne"
 WARNED = "format.reader_warned"
 _FIFF_UNIT_V = 107
