@@ -23,7 +23,6 @@ from cg_data.edf.tal import Annotation
 from cg_data.errors import EdfError
 from cg_data.foreign_parts import local_copy, parts_of, parts_read, refuse_what_mne_passes_over, sha256_of, size_of
 
-FOREIGN_SUFFIXES = frozenset({".bdf", ".vhdr", ".set", ".fif", ".gdf", ".cnt", ".lay"})
 THROUGH_MNE = "format.through_mne"
 WARNED = "format.reader_warned"
 _FIFF_UNIT_V = 107

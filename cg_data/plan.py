@@ -11,7 +11,7 @@ import os
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -24,15 +24,17 @@ from cg_data.corpora import CORPORA, CorpusName
 from cg_data.corpora.synthetic import write_corpus
 from cg_data.errors import ConfigError
 from cg_data.formats import open_file
-from cg_data.instruct.samples import samples_of
+from cg_data.instruct.teacher_store import TeacherStore
 from cg_data.recording import describe
 from cg_data.records import Segment
-from cg_data.rows import ANNOTATION_SCHEMA, SAMPLE_SCHEMA, SEGMENT_SCHEMA, table_of
+from cg_data.rows import ANNOTATION_SCHEMA, SEGMENT_SCHEMA, table_of
 from cg_data.segments import segments_of
-from cg_data.settings import DataSettings, Settings, SyntheticSettings
+from cg_data.settings import DataSettings, Settings, SyntheticSettings, TeacherSettings
 from cg_data.vocabulary import SEGMENT_S
+from cg_data.work import make_samples
 
 _MINUTES = 5
+_SHARD = "measured.parquet"
 _MEASURE_S = 3.0
 """Each part is repeated until it has taken so long."""
 
@@ -163,15 +165,21 @@ def measure_rates(settings: DataSettings, detector_uri: str | None = None) -> Ra
         segment_bytes = _written(segments, SEGMENT_SCHEMA, folder)
         annotations = [annotate(segment, (), detector_version="") for segment in segments]
         analyse_s = _seconds(lambda: [annotate(segment, (), detector_version="") for segment in segments])
-        pairs = list(zip(segments, annotations, strict=True))
-
-        def instruct() -> int:
-            samples = [x for s, a in pairs for x in samples_of(s, a, settings=settings.instruct, prevalence={})]
-            return _written(samples, SAMPLE_SCHEMA, folder)
-
-        samples_bytes = instruct()
+        annotation_bytes = _written(annotations, ANNOTATION_SCHEMA, f"{folder}/annotations")
+        _written(segments, SEGMENT_SCHEMA, f"{folder}/segments")
+        instruct = partial(
+            make_samples,
+            _SHARD,
+            segments_uri=f"{folder}/segments",
+            annotations_uri=f"{folder}/annotations",
+            out_uri=f"{folder}/samples",
+            settings=settings.instruct,
+            teacher=TeacherSettings(),
+            store=TeacherStore(uri=f"{folder}/teacher"),
+            share={},
+        )
+        samples_bytes = instruct().bytes
         instruct_s = _seconds(instruct)
-        annotation_bytes = _written(annotations, ANNOTATION_SCHEMA, folder)
     detect, device, machine = _detection(segments, detector_uri, settings.engine.detect_batch)
     n = len(segments)
     return Rates(
@@ -194,7 +202,7 @@ def _read(uri: str, settings: DataSettings) -> Sequence[Segment]:
 
 
 def _written(records: Sequence[object], schema: pa.Schema, folder: str) -> int:
-    return storage.write_table(str(Path(folder) / "measured.parquet"), table_of(list(records), schema)).bytes
+    return storage.write_table(storage.join(folder, _SHARD), table_of(list(records), schema)).bytes
 
 
 def _seconds(work: Callable[[], object]) -> float:

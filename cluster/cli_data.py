@@ -101,13 +101,15 @@ def data_general(
 @data_app.command("verify")
 def data_verify(run: Run = None, preset: Preset = None, sets: Sets = None, verbose: Verbose = False) -> None:
     """Hold every shard of a run against its manifest: nothing missing, doubled, changed or out of step. Exit code 1 where it is not so."""
-    from cluster.verify_view import verify_run
+    from cluster.verify_view import corpora_with_shards, verify_corpus
 
     config, folder = load(Asked(run=run, preset=preset, sets=sets))
+    corpora, display = corpora_with_shards(config, folder), Display()
     prepare_environment(config.cluster, verbose=verbose)
     with ray_session(config.cluster, verbose=verbose):
-        if not verify_run(config, folder, Display()):
-            raise typer.Exit(1)
+        sound = [verify_corpus(config, folder, corpus, display) for corpus in corpora]
+    if not all(sound):
+        raise typer.Exit(1)
 
 
 @data_app.command("audit")

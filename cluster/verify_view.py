@@ -14,33 +14,34 @@ from cluster.steps_data import SYNTHETIC
 _SHOWN = 20
 
 
-def verify_run(config: RunConfig, folder: RunFolder, display: Display) -> bool:
-    """Whether every shard of the run is what its manifest says.
+def corpora_with_shards(config: RunConfig, folder: RunFolder) -> list[CorpusName]:
+    """The corpora of a run that have segments.
 
     Raises:
-        StorageError: there are no shards yet.
+        StorageError: there are none yet.
     """
+    names = dict.fromkeys((SYNTHETIC, *config.corpora))
+    there = [name for name in names if read_manifest(folders_of(folder, name).segments)]
+    if not there:
+        raise StorageError(f"{folder.uri}: no shards here yet. Run `cg data` first.")
+    return there
+
+
+def verify_corpus(config: RunConfig, folder: RunFolder, corpus: CorpusName, display: Display) -> bool:
+    """Whether every shard of a corpus is what its manifest says; what is not is shown."""
     from cg_data.engine import verify
 
-    sound, seen = True, 0
-    for corpus in dict.fromkeys((SYNTHETIC, *config.corpora)):
-        folders = folders_of(folder, corpus)
-        shards = read_manifest(folders.segments)
-        if not shards:
-            continue
-        seen += 1
-        with display.step(f"Verifying {corpus}") as progress:
-            faults = verify(folders, config.data.engine, progress)
-        rows = sum(shard.rows for shard in shards.values())
-        display.say(f"{corpus}: {len(shards):,} shards with {rows:,} segments, {len(faults):,} faults.")
-        for fault in faults[:_SHOWN]:
-            display.say(f"  {fault}")
-        if len(faults) > _SHOWN:
-            display.say(f"  ... and {len(faults) - _SHOWN:,} more.")
-        sound = sound and not faults
-    if not seen:
-        raise StorageError(f"{folder.uri}: no shards here yet. Run `cg data` first.")
-    return sound
+    folders = folders_of(folder, corpus)
+    shards = read_manifest(folders.segments)
+    with display.step(f"Verifying {corpus}") as progress:
+        faults = verify(folders, config.data.engine, progress)
+    rows = sum(shard.rows for shard in shards.values())
+    display.say(f"{corpus}: {len(shards):,} shards with {rows:,} segments, {len(faults):,} faults.")
+    for fault in faults[:_SHOWN]:
+        display.say(f"  {fault}")
+    if len(faults) > _SHOWN:
+        display.say(f"  ... and {len(faults) - _SHOWN:,} more.")
+    return not faults
 
 
 def folders_of(folder: RunFolder, corpus: CorpusName) -> Folders:

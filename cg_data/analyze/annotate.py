@@ -20,7 +20,7 @@ from cg_data.analyze.background import (
     spectrum_of,
     without_line,
 )
-from cg_data.analyze.cleaning import clean_events, drop_edge_remnants
+from cg_data.analyze.cleaning import clean_events, drop_edge_remnants, drop_missing_electrodes, in_order
 from cg_data.analyze.dipoles import dipoles_of
 from cg_data.analyze.layout import REGION_INDEX, in_page_order
 from cg_data.analyze.posterior import page_reactivity, posterior_rhythm
@@ -66,12 +66,13 @@ def annotate(segment: Segment, events: tuple[Event, ...], *, detector_version: s
 def annotate_truth(segment: Segment) -> Annotation:
     """The same analysers over the reference labels: waveforms become events of a reader with score 1.
 
-    A reader's marks are not second-guessed: only remnants at the page's edges are set aside. Labelled artefacts replace measured ones of
-    their kind.
+    A reader's marks are not second-guessed: only remnants at the page's edges are set aside, and marks on electrodes that the page does
+    not show. Labelled artefacts replace measured ones of their kind.
     """
     marks = [label for label in segment.labels if label.kind == LabelKind.WAVEFORM and label.channel in CHANNEL_INDEX]
-    kept, removed = drop_edge_remnants([_event(segment.segment_id, label) for label in marks])
-    return _assemble(segment, tuple(kept), tuple(removed), TRUTH_VERSION, labelled=_labelled_artefacts(segment))
+    there, missing = drop_missing_electrodes([_event(segment.segment_id, label) for label in marks], segment.mask)
+    kept, remnants = drop_edge_remnants(there)
+    return _assemble(segment, tuple(kept), in_order([*missing, *remnants]), TRUTH_VERSION, labelled=_labelled_artefacts(segment))
 
 
 def present_kinds(annotation: Annotation) -> frozenset[FindingKind]:
@@ -98,18 +99,18 @@ def _event(segment_id: str, label: Label) -> Event:
 
 def _labelled_artefacts(segment: Segment) -> list[Finding]:
     """Reference labels of artefacts as findings, one for each label; a label without channel means the whole head."""
+    labels = [(label, _channels(label, segment.mask)) for label in segment.labels if label.kind == LabelKind.ARTEFACT]
     return [
-        finding(
-            segment.segment_id, FindingKind(label.name), _channels(label), 1.0, 0.0, "reference label", (label.onset_s, label.duration_s)
-        )
-        for label in segment.labels
-        if label.kind == LabelKind.ARTEFACT and _channels(label)
+        finding(segment.segment_id, FindingKind(label.name), channels, 1.0, 0.0, "reference label", (label.onset_s, label.duration_s))
+        for label, channels in labels
+        if channels
     ]
 
 
-def _channels(label: Label) -> tuple[str, ...]:
-    """The page's electrodes that a label is about; a mark on a derivation is about both of its electrodes."""
-    return electrodes_in(label.channel) if label.channel else CHANNELS
+def _channels(label: Label, mask: Bools) -> tuple[str, ...]:
+    """The electrodes of `mask` `(19,)` that a label is about; a mark on a derivation is about both of its electrodes."""
+    named = electrodes_in(label.channel) if label.channel else CHANNELS
+    return tuple(name for name in named if mask[CHANNEL_INDEX[name]])
 
 
 def _assemble(

@@ -5,7 +5,9 @@ After the cleaning of CerebraGloss (ICLR 2026). Nothing is lost: a removed event
 
 from __future__ import annotations
 
+import bisect
 import dataclasses
+import itertools
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
@@ -20,6 +22,7 @@ EDGE_REMNANT = "edge_remnant"
 INSIDE_ARTEFACT = "inside_artefact"
 INSIDE_LONGER_EVENT = "inside_longer_event"
 ISOLATED = "isolated_channel"
+MISSING_ELECTRODE = "missing_electrode"
 
 _EYE = frozenset({Waveform.POSITIVE_SHARP_TRANSIENT, Waveform.POSITIVE_SQUARE_WAVE, Waveform.NEGATIVE_SQUARE_WAVE})
 _NOISE = frozenset({Waveform.HIGH_FREQUENCY_NOISE})
@@ -34,6 +37,12 @@ LONGER_OVER: dict[Waveform, frozenset[Waveform]] = {
     Waveform.SHARP_WAVE: frozenset({Waveform.SPIKE_AND_SLOW_WAVE, Waveform.K_COMPLEX}),
 }
 """Events of which a shorter one is a part: the spike of a complex, the sharp first wave of a K-complex."""
+_NUMBER = {waveform: i for i, waveform in enumerate(Waveform)}
+_RULES = ("", INSIDE_LONGER_EVENT, INSIDE_ARTEFACT)
+_RULE_OVER = np.array(
+    [[2 if o in ARTEFACTS_OVER.get(e, ()) else int(o in LONGER_OVER.get(e, ())) for o in Waveform] for e in Waveform], dtype=np.int8
+)
+"""Which of `_RULES` takes out an event (row) that another (column) covers."""
 COVERED_FRACTION = 0.8
 """Share of an event's duration that must lie inside the other one."""
 MASKER_RATIO = 0.5
@@ -71,6 +80,8 @@ SUPPORTED_BY: dict[Waveform, Waveform] = {
 }
 """What supports an event on another channel, where it is not the same waveform."""
 _GAZE = [CHANNEL_INDEX["F7"], CHANNEL_INDEX["F8"]]
+_BLOCK = 256
+"""Events held against all others at once."""
 GROUP_GAP_S = 0.2
 """Events of one kind with a longer pause between them are two: the eyes rest for about so long between saccades."""
 
@@ -95,10 +106,6 @@ def _end_s(event: Event) -> float:
     return event.onset_s + event.duration_s
 
 
-def _together(a: Event, b: Event, gap_s: float) -> bool:
-    return a.onset_s <= _end_s(b) + gap_s and b.onset_s <= _end_s(a) + gap_s
-
-
 def clean_events(events: Iterable[Event], mask: npt.NDArray[np.bool_]) -> tuple[tuple[Event, ...], tuple[RemovedEvent, ...]]:
     """Events kept and events removed, both in order of time and page; `mask` is `(19,)`, True where the electrode exists.
 
@@ -110,7 +117,12 @@ def clean_events(events: Iterable[Event], mask: npt.NDArray[np.bool_]) -> tuple[
         rules = step(kept, mask)
         removed += [RemovedEvent(event=event, rule=rules[event.event_id]) for event in kept if event.event_id in rules]
         kept = [event for event in kept if event.event_id not in rules]
-    return tuple(kept), tuple(sorted(removed, key=lambda r: _order(r.event)))
+    return tuple(kept), in_order(removed)
+
+
+def in_order(removed: Iterable[RemovedEvent]) -> tuple[RemovedEvent, ...]:
+    """Removed events in order of time and page."""
+    return tuple(sorted(removed, key=lambda r: _order(r.event)))
 
 
 def _order(event: Event) -> tuple[float, int, str, str]:
@@ -129,60 +141,96 @@ def drop_edge_remnants(events: Iterable[Event]) -> tuple[list[Event], list[Remov
     return kept, removed
 
 
-def _covers(longer: Event, event: Event) -> bool:
-    overlap_s = min(_end_s(longer), _end_s(event)) - max(longer.onset_s, event.onset_s)
-    return (
-        longer.channel == event.channel
-        and longer.duration_s >= event.duration_s
-        and overlap_s >= COVERED_FRACTION * event.duration_s
-        and longer.probability >= MASKER_RATIO * event.probability
-    )
+def drop_missing_electrodes(events: Iterable[Event], mask: npt.NDArray[np.bool_]) -> tuple[list[Event], list[RemovedEvent]]:
+    """Set aside events on electrodes that `mask` `(19,)` says are not there: the page shows nothing of them."""
+    kept, removed = [], []
+    for event in events:
+        if mask[CHANNEL_INDEX[event.channel]]:
+            kept.append(event)
+        else:
+            removed.append(RemovedEvent(event=event, rule=MISSING_ELECTRODE))
+    return kept, removed
+
+
+def _by_channel(events: Iterable[Event]) -> dict[str, list[Event]]:
+    grouped: dict[str, list[Event]] = {}
+    for event in events:
+        grouped.setdefault(event.channel, []).append(event)
+    return grouped
 
 
 def _covered(events: Sequence[Event], mask: npt.NDArray[np.bool_]) -> dict[str, str]:
-    by_channel: dict[str, list[Event]] = {}
-    for event in events:
-        by_channel.setdefault(event.channel, []).append(event)
-    rules = {}
-    for event in events:
-        artefacts, longer = ARTEFACTS_OVER.get(event.waveform, frozenset()), LONGER_OVER.get(event.waveform, frozenset())
-        covering = {other.waveform for other in by_channel[event.channel] if other is not event and _covers(other, event)}
-        if covering & artefacts:
-            rules[event.event_id] = INSIDE_ARTEFACT
-        elif covering & longer:
-            rules[event.event_id] = INSIDE_LONGER_EVENT
+    """What an artefact or a longer event of the same channel covers; an artefact's rule goes first."""
+    rows = sorted(events, key=lambda e: CHANNEL_INDEX[e.channel])
+    channel = np.array([CHANNEL_INDEX[e.channel] for e in rows])
+    waveform = np.array([_NUMBER[e.waveform] for e in rows])
+    rules: dict[str, str] = {}
+    # In blocks, so that memory stays small however many events there are.
+    for first in range(0, len(rows), _BLOCK):
+        shorter = slice(first, first + _BLOCK)
+        longer = slice(*np.searchsorted(channel, [channel[first], channel[shorter][-1] + 1]))
+        rule = _RULE_OVER[waveform[shorter, None], waveform[longer]]
+        rule *= _inside(rows[longer], rows[shorter]) & (channel[shorter, None] == channel[longer])
+        rules |= {e.event_id: _RULES[n] for e, n in zip(rows[shorter], rule.max(axis=1), strict=True) if n}
     return rules
+
+
+def _inside(longer: Sequence[Event], events: Sequence[Event]) -> npt.NDArray[np.bool_]:
+    """Which of `longer` cover which of `events` in time, `(events, longer)`."""
+    on_s, off_s, lasts_s, likely = _columns(events)[:, :, None]
+    onset_s, end_s, duration_s, probability = _columns(longer)
+    covered = np.minimum(end_s, off_s) - np.maximum(onset_s, on_s) >= COVERED_FRACTION * lasts_s
+    inside: npt.NDArray[np.bool_] = covered & (duration_s >= lasts_s) & (probability >= MASKER_RATIO * likely)
+    return inside
+
+
+def _columns(events: Sequence[Event]) -> npt.NDArray[np.float64]:
+    """Onset, end, duration (s) and probability of events, `(4, events)`."""
+    return np.array([(e.onset_s, _end_s(e), e.duration_s, e.probability) for e in events]).T
+
+
+def _near_in_time(events: Sequence[Event], others: Iterable[Event], gap_s: float) -> list[bool]:
+    """Which of `events` overlap any of `others` or are at most `gap_s` away from it.
+
+    Of the others that begin early enough (in order of onset), the one that ends last decides.
+    """
+    by_onset = sorted((o.onset_s, _end_s(o) + gap_s) for o in others)
+    reach_s = [-np.inf, *itertools.accumulate((reach for _, reach in by_onset), max)]
+    return [reach_s[bisect.bisect_right(by_onset, (_end_s(e) + gap_s, np.inf))] >= e.onset_s for e in events]
 
 
 def _isolated_wide(events: Sequence[Event], mask: npt.NDArray[np.bool_]) -> dict[str, str]:
     """Spindles, K-complexes and blinks seen on one channel only, anywhere on the head, and eye movements to the side without their other
     sign; where F7 or F8 is missing, these are not judged."""
-    wide = [e for e in events if e.waveform in ISOLATED_KEPT_FROM and e.waveform not in EPILEPTIFORM]
-    judged = [e for e in wide if e.waveform not in SUPPORTED_BY or mask[_GAZE].all()]
+    wide = {w: _by_channel(e for e in events if e.waveform == w) for w in ISOLATED_KEPT_FROM if w not in EPILEPTIFORM}
+    rules: dict[str, str] = {}
     if mask.sum() < 2:
-        return {}
-    return {
-        event.event_id: ISOLATED
-        for event in judged
-        if event.probability < ISOLATED_KEPT_FROM[event.waveform]
-        and not any(o.channel != event.channel and o.waveform == _supporter(event) and _together(o, event, SUPPORT_S) for o in wide)
-    }
-
-
-def _supporter(event: Event) -> Waveform:
-    return SUPPORTED_BY.get(event.waveform, event.waveform)
+        return rules
+    for waveform, by_channel in wide.items():
+        if waveform in SUPPORTED_BY and not mask[_GAZE].all():
+            continue
+        support = wide[SUPPORTED_BY.get(waveform, waveform)]
+        for channel, members in by_channel.items():
+            rules |= _unsupported(members, (o for name, found in support.items() if name != channel for o in found))
+    return rules
 
 
 def _isolated_discharges(events: Sequence[Event], mask: npt.NDArray[np.bool_]) -> dict[str, str]:
     """Discharges with a low score and without any discharge on a neighbouring channel at that time."""
-    discharges = [e for e in events if e.waveform in EPILEPTIFORM]
-    rules = {}
-    for event in discharges:
-        near = NEIGHBOURS[CHANNEL_INDEX[event.channel]] & mask
-        supported = any(near[CHANNEL_INDEX[o.channel]] and _together(o, event, SUPPORT_S) for o in discharges)
-        if near.any() and not supported and event.probability < ISOLATED_KEPT_FROM[event.waveform]:
-            rules[event.event_id] = ISOLATED
+    by_channel = _by_channel(e for e in events if e.waveform in EPILEPTIFORM)
+    rules: dict[str, str] = {}
+    for channel, members in by_channel.items():
+        near = NEIGHBOURS[CHANNEL_INDEX[channel]] & mask
+        if near.any():
+            rules |= _unsupported(members, (o for name, found in by_channel.items() if near[CHANNEL_INDEX[name]] for o in found))
     return rules
+
+
+def _unsupported(events: Sequence[Event], others: Iterable[Event]) -> dict[str, str]:
+    """The doubtful ones among `events` that none of `others` stands beside in time."""
+    doubtful = [e for e in events if e.probability < ISOLATED_KEPT_FROM[e.waveform]]
+    supported = _near_in_time(doubtful, others, SUPPORT_S) if doubtful else []
+    return {event.event_id: ISOLATED for event, there in zip(doubtful, supported, strict=True) if not there}
 
 
 def group_events(events: Sequence[Event], eeg_uv: npt.NDArray[np.float32]) -> tuple[EventGroup, ...]:

@@ -5,20 +5,31 @@ from __future__ import annotations
 import dataclasses
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from cg_data.analyze.annotate import annotate, annotate_truth, has_finding, present_kinds
 from cg_data.analyze.cleaning import (
+    ARTEFACTS_OVER,
+    COVERED_FRACTION,
     EDGE_REMNANT,
     INSIDE_ARTEFACT,
     INSIDE_LONGER_EVENT,
     ISOLATED,
+    ISOLATED_KEPT_FROM,
+    LONGER_OVER,
+    MASKER_RATIO,
+    MISSING_ELECTRODE,
+    SUPPORT_S,
+    SUPPORTED_BY,
     clean_events,
+    drop_edge_remnants,
     group_events,
 )
+from cg_data.analyze.layout import NEIGHBOURS
 from cg_data.records import Event, Label, Segment
 from cg_data.rows import ANNOTATION_SCHEMA, annotation_from_row, table_of
-from cg_data.vocabulary import CHANNEL_INDEX, EventSource, Eyes, FindingKind, LabelKind, Split, Stage, Waveform
+from cg_data.vocabulary import CHANNEL_INDEX, CHANNELS, EPILEPTIFORM, EventSource, Eyes, FindingKind, LabelKind, Split, Stage, Waveform
 from tests.records_small import event
 
 ALL = np.ones(19, dtype=np.bool_)
@@ -139,6 +150,72 @@ def test_groups_join_channels_and_both_polarities_and_name_the_channel_of_greate
     assert last.channels == ("Cz",)
 
 
+def end_s(e: Event) -> float:
+    return e.onset_s + e.duration_s
+
+
+def near(a: Event, b: Event) -> bool:
+    return a.onset_s <= end_s(b) + SUPPORT_S and b.onset_s <= end_s(a) + SUPPORT_S
+
+
+def covers(longer: Event, e: Event) -> bool:
+    overlap_s = min(end_s(longer), end_s(e)) - max(longer.onset_s, e.onset_s)
+    likely = longer.probability >= MASKER_RATIO * e.probability
+    return longer.channel == e.channel and longer.duration_s >= e.duration_s and overlap_s >= COVERED_FRACTION * e.duration_s and likely
+
+
+def slow_isolated_wide(e: Event, events: list[Event], mask: npt.NDArray[np.bool_]) -> str | None:
+    paired, other = e.waveform in SUPPORTED_BY, SUPPORTED_BY.get(e.waveform, e.waveform)
+    if e.waveform in EPILEPTIFORM or e.probability >= ISOLATED_KEPT_FROM.get(e.waveform, 0.0) or mask.sum() < 2:
+        return None
+    if paired and not (mask[CHANNEL_INDEX["F7"]] and mask[CHANNEL_INDEX["F8"]]):
+        return None
+    return None if any(o.channel != e.channel and o.waveform == other and near(o, e) for o in events) else ISOLATED
+
+
+def slow_covered(e: Event, events: list[Event], mask: npt.NDArray[np.bool_]) -> str | None:
+    over = {o.waveform for o in events if o is not e and covers(o, e)}
+    if over & ARTEFACTS_OVER.get(e.waveform, frozenset()):
+        return INSIDE_ARTEFACT
+    return INSIDE_LONGER_EVENT if over & LONGER_OVER.get(e.waveform, frozenset()) else None
+
+
+def slow_isolated_discharge(e: Event, events: list[Event], mask: npt.NDArray[np.bool_]) -> str | None:
+    if e.waveform not in EPILEPTIFORM or e.probability >= ISOLATED_KEPT_FROM[e.waveform]:
+        return None
+    beside = NEIGHBOURS[CHANNEL_INDEX[e.channel]] & mask
+    supported = any(beside[CHANNEL_INDEX[o.channel]] and o.waveform in EPILEPTIFORM and near(o, e) for o in events)
+    return ISOLATED if beside.any() and not supported else None
+
+
+def slow_rules(events: list[Event], mask: npt.NDArray[np.bool_]) -> dict[str, str]:
+    """Every event held against every other, in plain loops."""
+    kept, removed = drop_edge_remnants(events)
+    rules = {r.event.event_id: r.rule for r in removed}
+    for step in (slow_isolated_wide, slow_covered, slow_isolated_discharge):
+        found = {e.event_id: rule for e in kept if (rule := step(e, kept, mask)) is not None}
+        kept = [e for e in kept if e.event_id not in found]
+        rules |= found
+    return rules
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_cleaning_by_arrays_equals_cleaning_by_loops(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    mask = rng.random(19) < (1.0, 0.9, 0.5, 0.1)[seed % 4]
+    names, many = [name for name in CHANNELS if mask[CHANNEL_INDEX[name]]] or ["Cz"], (40, 150, 400)[seed % 3]
+    events = []
+    for i in range(many):
+        onset_s, duration_s = rng.integers(1, [198, 30]) * 0.05  # on a grid, so that events touch exactly and are equally long
+        waveform, probability = Waveform(rng.choice(list(Waveform))), float(rng.choice([0.2, 0.4, 0.6, 0.8, 0.9]))
+        made = event(waveform, str(rng.choice(names)), onset_s, duration_s, probability)
+        events.append(dataclasses.replace(made, event_id=str(i)))
+    kept, removed = clean_events(events, mask)
+    expected = slow_rules(events, mask)
+    assert {r.event.event_id: r.rule for r in removed} == expected
+    assert {e.event_id for e in kept} == {e.event_id for e in events} - expected.keys()
+
+
 def test_an_annotation_keeps_removed_events_with_their_rule_through_parquet() -> None:
     spike = event(Waveform.SPIKE, "Fp1", 3.1, 0.05)
     annotation = annotate(segment(), (spike, *BLINKS), detector_version="d1")
@@ -181,3 +258,23 @@ def test_the_truth_takes_marks_as_they_are() -> None:
     assert {FindingKind.SPIKE, FindingKind.MUSCLE, FindingKind.FLAT_CHANNEL} <= present_kinds(truth)
     assert [r.rule for r in truth.removed] == [EDGE_REMNANT]
     assert truth == annotate_truth(segment(*labels))
+
+
+def test_a_mark_on_a_missing_electrode_becomes_neither_event_nor_finding() -> None:
+    mask = ALL.copy()
+    mask[[CHANNEL_INDEX["T3"], CHANNEL_INDEX["O2"]]] = False
+    labels = (
+        mark(LabelKind.WAVEFORM, "spike", 3.1, 0.06, "T3"),
+        mark(LabelKind.WAVEFORM, "sharp_wave", 5.1, 0.1, "C3"),
+        mark(LabelKind.ARTEFACT, "electrode_pop", 2.0, 1.0, "O2"),
+        mark(LabelKind.ARTEFACT, "muscle", 4.0, 1.0),
+    )
+    truth = annotate_truth(dataclasses.replace(segment(*labels), mask=mask))
+    assert [(e.waveform, e.channel) for e in truth.events] == [(Waveform.SHARP_WAVE, "C3")]
+    assert [(r.event.channel, r.rule) for r in truth.removed] == [("T3", MISSING_ELECTRODE)]
+    assert present_kinds(truth).isdisjoint({FindingKind.SPIKE, FindingKind.ELECTRODE_POP})
+    (muscle,) = [f for f in truth.findings if f.kind == FindingKind.MUSCLE]
+    assert muscle.channels == tuple(name for name in CHANNELS if name not in {"T3", "O2"})
+    shown = annotate_truth(segment(*labels))
+    assert {e.channel for e in shown.events} == {"T3", "C3"}
+    assert shown.removed == ()

@@ -16,7 +16,6 @@ import scipy.io
 from cg_data import storage
 from cg_data.corpora import CORPORA, CorpusName
 from cg_data.errors import EdfError, StorageError
-from cg_data.foreign import FOREIGN_SUFFIXES
 from cg_data.formats import SUFFIXES, open_file
 from cg_data.recording import describe
 from cg_data.segments import segments_of
@@ -113,11 +112,6 @@ def recording(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     return write(tmp_path)
 
 
-def test_the_endings_are_those_of_both_readers() -> None:
-    assert {".edf"} == SUFFIXES - FOREIGN_SUFFIXES
-    assert FOREIGN_SUFFIXES < SUFFIXES
-
-
 def test_the_signal_is_the_one_that_was_written(recording: Path) -> None:
     file = open_file(str(recording))
     assert tuple(map(str.upper, file.labels[: len(CHANNELS)])) == tuple(map(str.upper, CHANNELS))  # MNE reads Persyst's in capitals
@@ -184,7 +178,7 @@ def test_times_count_from_the_first_sample_where_the_amplifier_ran_before(tmp_pa
     assert note.onset_s == pytest.approx(3.0, abs=1e-3)
 
 
-@pytest.mark.parametrize("name", sorted(f"a{suffix}" for suffix in FOREIGN_SUFFIXES))
+@pytest.mark.parametrize("name", sorted(f"a{suffix}" for suffix in SUFFIXES - {".edf"}))
 def test_a_damaged_file_is_refused_by_name_and_not_by_mne(name: str, tmp_path: Path) -> None:
     (tmp_path / name).write_bytes(b"Dear colleague, thank you for sending")
     with pytest.raises(EdfError) as raised:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import sqlite3
 import subprocess
@@ -13,6 +14,7 @@ import pytest
 from cg_data.errors import EdfError, StorageError
 from cluster import cli
 from tests.cg_data.corpus_trees import tusz_v2
+from tests.cg_data.edf_bytes import Spec, make, note
 
 
 def cg(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *args: str) -> tuple[int, str, str]:
@@ -83,6 +85,48 @@ def test_a_corpus_is_inspected_without_a_run_folder(
     for row in ("validation │     2 │        1 │ 2.0 min", "19 of 19", "seizure    │ cpsz    │     5", "split.subject_in_two", "[odd].edf"):
         assert row in out
     assert not (tmp_path / "runs").exists()
+
+
+RATES = {
+    "machine": "a test", "segment_pages_per_core_s": 100, "analyse_pages_per_core_s": 50, "instruct_pages_per_core_s": 200,
+    "detect_pages_per_device_s": 25, "segment_bytes": 50000, "annotation_bytes": 1000, "samples_bytes": 90000,
+}  # fmt: skip
+
+
+def test_a_corpus_is_planned_with_rates_of_another_machine(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    corpus = tusz_v2(tmp_path / "corpus")
+    rates = tmp_path / "rates.json"
+    rates.write_text(json.dumps(RATES))
+    code, out, _ = cg(capsys, monkeypatch, "data", "plan", "tusz", str(corpus), "--nodes", "2", "--cores", "8", "--rates", str(rates))
+    assert code == 0
+    assert "0.1 hours, 30 pages, on 2 x 8 cores" in out
+    assert "Assumed: rates of a test" in out
+    assert "without a GPU" in refuses(capsys, monkeypatch, "data", "plan", "tusz", str(corpus), "--gpus", "1", "--rates", str(rates))
+    rates.write_text(json.dumps(RATES | {"segment_bytes": -1}))
+    assert "segment_bytes" in refuses(capsys, monkeypatch, "data", "plan", "tusz", str(corpus), "--rates", str(rates))
+
+
+def test_clean_copies_need_a_secret_and_name_what_they_cannot_clean(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "eeg").mkdir()
+    (tmp_path / "eeg" / "good.edf").write_bytes(make(Spec(plus="EDF+C", notes=(note(1.0, 2.0, "Eyes closed"), note(3.0, 0.0, "Jane")))))
+    monkeypatch.delenv("CG_SUBJECT_SALT", raising=False)
+    assert "CG_SUBJECT_SALT" in refuses(capsys, monkeypatch, "data", "deidentify", str(tmp_path / "eeg"), str(tmp_path / "clean"))
+    monkeypatch.setenv("CG_SUBJECT_SALT", "a secret")
+    (tmp_path / "eeg" / "bad.edf").write_bytes(b"Dear colleague")
+    code, out, _ = cg(capsys, monkeypatch, "data", "deidentify", str(tmp_path / "eeg"), str(tmp_path / "clean"))
+    assert code == 1
+    assert "1 clean copies" in out
+    assert "1 notes kept, 1 left out" in out
+    assert "bad.edf" in out
+
+
+def test_there_is_nothing_to_verify_yet(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "no shards here yet" in refuses(capsys, monkeypatch, "data", "verify", "--run", "nowhere")
 
 
 def test_a_cluster_that_is_not_there(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
