@@ -22,6 +22,7 @@ import numpy.typing as npt
 from cg_data.edf.tal import Annotation
 from cg_data.errors import EdfError
 from cg_data.foreign_parts import local_copy, parts_of, parts_read, refuse_what_mne_passes_over, sha256_of, size_of
+from cg_data.signal_file import refuse_impossible_spread
 
 THROUGH_MNE = "format.through_mne"
 WARNED = "format.reader_warned"
@@ -31,8 +32,6 @@ _BOUNDARIES = ("boundary", "edge boundary", "bad boundary", "new segment/")
 _NUMERIC_BOUNDARY = "-99"
 """How EEGLAB writes a boundary where all events are numbers."""
 _LOOKS, _LOOK_S = 8, 2.0
-_LEAST_EEG_UV, _MOST_EEG_UV = 0.05, 5000.0
-"""As for EDF: bounds of the median standard deviation of EEG."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -131,12 +130,7 @@ class ForeignFile:
             if self._raw.info["chs"][i]["unit"] != _FIFF_UNIT_V:
                 raise EdfError("signal.unit", f"{self.name}: the unit of signal '{self.labels[i]}' is not volts. Correct it in the file.")
         spread_uv = float(np.median([np.std(self.read_uv(signals, *look), axis=1) for look in self._looks()]))
-        if spread_uv > _MOST_EEG_UV or 0 < spread_uv < _LEAST_EEG_UV:
-            raise EdfError(
-                "signal.amplitude",
-                f"{self.name}: the EEG has a standard deviation of {spread_uv:.3g} uV; "
-                f"{_LEAST_EEG_UV:g} to {_MOST_EEG_UV:g} uV are possible. Is its unit right?",
-            )
+        refuse_impossible_spread(spread_uv, self.name)
 
     def read_digital(self, signals: Sequence[int], start_s: float, stop_s: float) -> npt.NDArray[np.int16]:
         raise EdfError("format.no_steps", f"{self.name}: {Path(self.name).suffix} files are not read as int16. Convert it to EDF+.")

@@ -9,6 +9,24 @@ import numpy as np
 import numpy.typing as npt
 
 from cg_data.edf.tal import Annotation
+from cg_data.errors import EdfError
+
+_LEAST_EEG_UV, _MOST_EEG_UV = 0.05, 5000.0
+"""Bounds of the median standard deviation of EEG; amplifiers alone have 0.3 uV of noise, and 5 mV is a saturated input."""
+
+
+def refuse_impossible_spread(spread_uv: float, name: str) -> None:
+    """Refuse a recording whose EEG has a median standard deviation that none has; all zero is flat, not impossible.
+
+    Raises:
+        EdfError: ``signal.amplitude``.
+    """
+    if spread_uv > _MOST_EEG_UV or 0 < spread_uv < _LEAST_EEG_UV:
+        raise EdfError(
+            "signal.amplitude",
+            f"{name}: by the unit and range that the file states the EEG has a standard deviation of {spread_uv:.3g} uV; "
+            f"{_LEAST_EEG_UV:g} to {_MOST_EEG_UV:g} uV are possible. Correct the unit in the file.",
+        )
 
 
 class SignalFile(Protocol):

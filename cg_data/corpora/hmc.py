@@ -8,9 +8,9 @@ from __future__ import annotations
 import re
 
 from cg_data import storage
-from cg_data.corpora.edf_notes import read_notes
 from cg_data.corpora.listing import list_tree, stem_of
 from cg_data.corpora.source import Source
+from cg_data.edf.reader import read_annotations
 from cg_data.edf.tal import Annotation
 from cg_data.errors import EdfError
 from cg_data.marks import Labels, Marks, number, text_of
@@ -45,7 +45,7 @@ def labels(source: Source, file: SignalFile) -> Labels:
     if uri.endswith(".txt"):
         return labels_of_notes(_read_scoring(uri, marks), marks.duration_s).and_also(marks.gathered())
     try:
-        return labels_of_notes(read_notes(uri), marks.duration_s)
+        return labels_of_notes(read_annotations(uri), marks.duration_s)
     except EdfError:
         marks.broken("labels.unreadable_file")
         return marks.gathered()

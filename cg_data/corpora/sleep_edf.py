@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import re
 
-from cg_data.corpora.edf_notes import read_notes
 from cg_data.corpora.listing import folder_of, list_tree, name_of
 from cg_data.corpora.source import Source
+from cg_data.edf.reader import read_annotations
 from cg_data.errors import EdfError
 from cg_data.marks import Labels, Marks
 from cg_data.reference_labels import labels_of_notes
@@ -52,7 +52,7 @@ def labels(source: Source, file: SignalFile) -> Labels:
         marks.broken("labels.no_file")
         return marks.gathered()
     try:
-        return labels_of_notes(read_notes(source.label_uris[0]), duration_s)
+        return labels_of_notes(read_annotations(source.label_uris[0]), duration_s)
     except EdfError:
         marks.broken("labels.unreadable_file")
         return marks.gathered()

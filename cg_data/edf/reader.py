@@ -24,13 +24,12 @@ from cg_data.edf.scan import scan
 from cg_data.edf.source import ByteSource, FileSource, MemorySource
 from cg_data.edf.tal import Annotation, read_notes
 from cg_data.errors import EdfError
+from cg_data.signal_file import refuse_impossible_spread
 
 _LARGEST_HEADER_BYTES = 256 * 513
 _STRIPS_FROM_BYTES = 1 << 20
 """Records larger than this are read signal by signal, only where the window is."""
 _BEYOND_SHARE = 0.01
-_LEAST_EEG_UV, _MOST_EEG_UV = 0.05, 5000.0
-"""Bounds of the median standard deviation of EEG; amplifiers alone have 0.3 uV of noise, and 5 mV is a saturated input."""
 
 __all__ = ["Annotation", "EdfFile", "read_annotations"]
 
@@ -132,12 +131,7 @@ class EdfFile:
                     f"({h.digital_min:g} to {h.digital_max:g}): the header is wrong, or bytes were lost.",
                 )
         spread_uv = float(np.median([e.spread_steps * abs(gain) for e, gain in zip(evidence, gains_uv, strict=True)]))
-        if spread_uv > _MOST_EEG_UV or 0 < spread_uv < _LEAST_EEG_UV:
-            raise EdfError(
-                "signal.amplitude",
-                f"{self.name}: by unit and physical range of the header the EEG has a standard deviation of {spread_uv:.3g} uV; "
-                f"{_LEAST_EEG_UV:g} to {_MOST_EEG_UV:g} uV are possible.",
-            )
+        refuse_impossible_spread(spread_uv, self.name)
 
     def read_digital(self, signals: Sequence[int], start_s: float, stop_s: float) -> npt.NDArray[np.int16]:
         """Signals of one rate from `start_s` to `stop_s` (rounded to samples) as they lie in the file, int16 `(signals, samples)`.

@@ -6,6 +6,7 @@ import dataclasses
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
+from cg_data.instruct.check import MIN_KEPT
 from cg_data.instruct.facts import Facts, Statement, facts_of
 from cg_data.instruct.grounding import Grounded, ground
 from cg_data.instruct.judge import Ruling
@@ -20,8 +21,6 @@ from cg_data.records import Annotation, Message, Sample, Segment, content_id
 from cg_data.settings import TeacherSettings
 from cg_data.vocabulary import SampleKind, SampleSource
 
-MIN_KEPT = 0.5
-"""A text of which less than this share of the sentences is borne out is not worth its rest."""
 MIN_TURNS = 2
 TOPIC = "teacher"
 

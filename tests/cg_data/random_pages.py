@@ -25,7 +25,6 @@ from cg_data.vocabulary import (
     REGION_CHANNELS,
     RIGHT_CHANNELS,
     Band,
-    EventSource,
     Eyes,
     FindingKind,
     Orientation,
@@ -36,6 +35,7 @@ from cg_data.vocabulary import (
     Stage,
     Waveform,
 )
+from tests.records_small import event
 
 K, W = FindingKind, Waveform
 TEMPORAL = {Side.LEFT: ("F7", "T3", "T5"), Side.RIGHT: ("F8", "T4", "T6")}
@@ -148,16 +148,8 @@ def _events(draw: _Draw) -> tuple[Event, ...]:
 
 
 def _event(draw: _Draw, waveform: Waveform, channel: str, onset_s: float, duration_s: float) -> Event:
-    return Event(
-        event_id=f"{draw.name}-{waveform}-{channel}-{onset_s}",
-        waveform=waveform,
-        channel=channel,
-        onset_s=onset_s,
-        duration_s=duration_s,
-        score=0.9,
-        probability=0.9,
-        source=EventSource.DETECTOR,
-    )
+    made = event(waveform, channel, onset_s, duration_s)
+    return dataclasses.replace(made, event_id=f"{draw.name}-{made.event_id}")
 
 
 def _dipoles(draw: _Draw, events: Sequence[Event]) -> tuple[Dipole, ...]:

@@ -29,30 +29,16 @@ from cg_data.analyze.cleaning import (
 from cg_data.analyze.layout import NEIGHBOURS
 from cg_data.records import Event, Label, Segment
 from cg_data.rows import ANNOTATION_SCHEMA, annotation_from_row, table_of
-from cg_data.vocabulary import CHANNEL_INDEX, CHANNELS, EPILEPTIFORM, EventSource, Eyes, FindingKind, LabelKind, Split, Stage, Waveform
+from cg_data.vocabulary import CHANNEL_INDEX, CHANNELS, EPILEPTIFORM, EventSource, Eyes, FindingKind, LabelKind, Stage, Waveform
 from tests.records_small import event
+from tests.signals_small import segment_of
 
 ALL = np.ones(19, dtype=np.bool_)
 
 
 def segment(*labels: Label) -> Segment:
-    rng = np.random.default_rng(0)
-    return Segment(
-        segment_id="s0",
-        recording_id="r0",
-        sha256="0",
-        corpus="test",
-        subject="p0",
-        split=Split.TRAIN,
-        start_s=20.0,
-        montage="average",
-        sfreq_recorded_hz=200.0,
-        filter_version="f",
-        flags=(),
-        mask=ALL,
-        eeg_steps=rng.normal(0, 100, (19, 2000)).astype(np.int16),
-        labels=labels,
-    )
+    eeg_uv = np.random.default_rng(0).normal(0, 10, (19, 2000)).astype(np.float32)
+    return dataclasses.replace(segment_of(eeg_uv, labels=labels), start_s=20.0)
 
 
 def rules(*events: Event) -> dict[str, str]:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from cg_data.corpora import CORPORA, CorpusName
-from cg_data.corpora.edf_notes import read_notes
+from cg_data.edf.reader import read_annotations
 from cg_data.errors import EdfError
 from tests.cg_data import corpus_trees as trees
 from tests.cg_data.corpus_trees import annotations_only, brief, broken, edf, put, read
@@ -114,6 +114,6 @@ def test_notes_of_a_file_without_signal_are_read_record_by_record(tmp_path: Path
     notes = [(float(i), 0.5, f"n{i}") for i in range(7)]
     one, many = (put(tmp_path / f"{n}.edf", annotations_only(notes, per_record=n)) for n in (10, 2))
     for path in (one, many):
-        assert [(x.onset_s, x.duration_s, x.text) for x in read_notes(str(path))] == notes
-    with pytest.raises(EdfError, match="holds no annotations"):
-        read_notes(str(put(tmp_path / "signal.edf", edf())))
+        assert [(x.onset_s, x.duration_s, x.text) for x in read_annotations(str(path))] == notes
+    with pytest.raises(EdfError, match="no signal named 'EDF Annotations'"):
+        read_annotations(str(put(tmp_path / "signal.edf", edf())))
