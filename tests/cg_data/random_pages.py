@@ -35,7 +35,7 @@ from cg_data.vocabulary import (
     Stage,
     Waveform,
 )
-from tests.records_small import event
+from tests import records_small
 
 K, W = FindingKind, Waveform
 TEMPORAL = {Side.LEFT: ("F7", "T3", "T5"), Side.RIGHT: ("F8", "T4", "T6")}
@@ -148,7 +148,7 @@ def _events(draw: _Draw) -> tuple[Event, ...]:
 
 
 def _event(draw: _Draw, waveform: Waveform, channel: str, onset_s: float, duration_s: float) -> Event:
-    made = event(waveform, channel, onset_s, duration_s)
+    made = records_small.event(waveform, channel, onset_s, duration_s)
     return dataclasses.replace(made, event_id=f"{draw.name}-{made.event_id}")
 
 
