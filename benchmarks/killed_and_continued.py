@@ -17,6 +17,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 from mlflow import MlflowClient
 
 from cluster.config import read_preset, resolve_config
@@ -34,8 +35,9 @@ SMALL = [
     "evaluate.resamples=200",
 ]
 SEED = 1
-_OF_THIS_RUN = ("run.json", ".lock", "mlflow.db", "mlartifacts", "train", "report.html")
-"""What holds times, run identifiers or Ray's own bookkeeping; run.json, journals and MLflow are compared by what they say."""
+_OF_THIS_RUN = ("run.json", ".lock", "mlflow.db", "mlartifacts", "train", "report.html", "recordings")
+"""What holds times, places, run identifiers or Ray's own bookkeeping. run.json, journals, MLflow and the register of recordings (which
+knows files by place and time) are compared by what they say."""
 
 
 def start(folder: Path) -> subprocess.Popen[str]:
@@ -89,6 +91,12 @@ def journals(folder: Path) -> dict[str, list[dict[str, Any]]]:
     }
 
 
+def registered(folder: Path) -> list[str]:
+    """What was found in each recording, whatever the keys of their files."""
+    rows = [row for path in (folder / "recordings").rglob("*.parquet") for row in pq.read_table(path).to_pylist()]
+    return sorted(str({name: value for name, value in row.items() if name != "key"}) for row in rows)
+
+
 def tracked(folder: Path) -> dict[str, Any]:
     """What MLflow holds of each run: its state, parameters and figures."""
     client = MlflowClient(f"sqlite:///{folder / 'mlflow.db'}")
@@ -116,6 +124,7 @@ def _without_times(figures: dict[str, Any]) -> dict[str, Any]:
 
 def differences(undisturbed: Path, killed: Path) -> list[str]:
     found = ["run.json"] * (said_in_run_json(undisturbed) != said_in_run_json(killed))
+    found += ["recordings"] * (registered(undisturbed) != registered(killed))
     for look in (products, journals, tracked):
         ours, theirs = look(undisturbed), look(killed)
         found += [f"{look.__name__}: {name}" for name in sorted(ours.keys() | theirs.keys()) if ours.get(name) != theirs.get(name)]
