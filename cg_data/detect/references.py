@@ -150,7 +150,7 @@ def references_of(segment: Segment, *, min_box_s: float) -> References:
     vague = [found for label in segment.labels for found in _vague(label, segment.mask, min_box_s)]
     known = _searched(segment)
     for region, _ in vague:
-        known = [part for one in known for part in _without(one, region)]
+        known = [part for one in known for part in without(one, region)]
     readers = sorted({label.reader for label in segment.labels})
     by_reader = [marks_of_labels((x for x in segment.labels if x.reader == reader), segment.mask, min_box_s) for reader in readers]
     coarse = tuple(region for region, sure in vague if sure)
@@ -250,7 +250,7 @@ def _searched(segment: Segment) -> list[Region]:
     ]
 
 
-def _without(region: Region, other: Region) -> list[Region]:
+def without(region: Region, other: Region) -> list[Region]:
     """`region` as up to four that leave out what `other` covers: before it, after it, beside its rows, and its rows for other waveforms."""
     low_s, high_s = max(region.start_s, other.start_s), min(region.stop_s, other.stop_s)
     if low_s >= high_s:
