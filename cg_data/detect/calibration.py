@@ -30,7 +30,7 @@ ISOTONIC_FROM = 1000
 """Events from which isotonic regression is better than beta calibration."""
 BLOCK_EVENTS = 20
 """Least events behind one step of the isotonic curve."""
-RIDGE = 0.3
+RIDGE = 1.0
 """Precision of the normal prior of the beta calibration's three parameters about the identity (1, 1, 0)."""
 _IDENTITY_SHARE = 1e-3
 # Knots lie closer at the ends, where a sigmoid of the logit bends; everywhere far enough apart that what `_IDENTITY_SHARE` adds between
@@ -73,16 +73,20 @@ class Calibration(Settings):
         return np.clip(np.interp(_checked(scores), self.scores, self.probabilities), 0.0, 1.0)
 
 
-def fit_calibration(scores: npt.ArrayLike, hits: npt.ArrayLike) -> Calibration:
+def fit_calibration(scores: npt.ArrayLike, hits: npt.ArrayLike, references: int) -> Calibration:
     """Calibration of one waveform from its events `(n,)` on validation subjects and whether each was right `(n,)`.
 
-    Without events the identity. With few, the map stays near the identity and moves as evidence comes.
+    With few events the map stays near the identity and moves as evidence comes. Without events, or where the pages hold no reference mark
+    that an event could have hit, nothing is learnt: the identity. Events of one subject are alike: what a few subjects show need not hold
+    for others, however many events they give.
 
     Raises:
-        ValueError: the shapes differ, or a score is not a number between 0 and 1.
+        ValueError: the shapes differ, a score is not a number between 0 and 1, or there are fewer references than hits.
     """
     x, y = _paired(scores, hits)
-    if not len(x):
+    if references < y.sum():
+        raise ValueError(f"{references} references for {y.sum()} hits")
+    if not len(x) or references == 0:
         return Calibration()
     isotonic = len(x) >= ISOTONIC_FROM
     curve = isotonic_curve(x, y) if isotonic else beta_curve(x, y)

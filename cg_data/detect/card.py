@@ -105,8 +105,8 @@ def _metrics(facts: CardFacts) -> Iterable[str]:
     yield (
         "An event is right when a reference mark of its waveform on its channel overlaps it in time by half of their union. The working\n"
         "threshold of each waveform was chosen on validation subjects for a stated target, and score was mapped to probability there by a\n"
-        "rising curve. Intervals are of 95 % and resample subjects. False alarms a minute are held to their bound by the upper\n"
-        f"{RATE_CONFIDENCE * 100:.0f} % limit of what was counted.\n"
+        "rising curve. Intervals are of 95 % and resample subjects. False alarms a minute are held to their bound by their upper\n"
+        f"{RATE_CONFIDENCE * 100:.0f} % limit.\n"
     )
 
 

@@ -78,17 +78,24 @@ class WorkingPoint(Settings):
     met: bool
 
 
-def choose_threshold(scores: npt.ArrayLike, hits: npt.ArrayLike, references: int, minutes: float, target: ThresholdTarget) -> WorkingPoint:
+def choose_threshold(
+    scores: npt.ArrayLike,
+    hits: npt.ArrayLike,
+    references: int,
+    minutes: npt.ArrayLike,
+    target: ThresholdTarget,
+    subjects: npt.ArrayLike | None = None,
+) -> WorkingPoint:
     """The working point of one waveform that meets `target` with the greatest recall (for `recall`, with the greatest precision).
 
     Of thresholds that are equally good the lowest is taken. What counts as one event is the caller's choice: each channel's own, or one for
     all channels of a discharge.
 
-    False alarms are held to their bound by the exact upper limit of a Poisson count (Garwood 1936) at `RATE_CONFIDENCE`, not by the count
-    seen: a threshold that lets through just as many as allowed gives too many on new subjects every second time
-    (`python benchmarks/calibration.py`). With few minutes this is strict: at one a minute, one false alarm is too much in less than 3.9
-    minutes, and in less than 2.3 even none is no proof. Where false alarms come in bursts over channels, the bound still breaks more often
-    than one time in ten.
+    False alarms are held to their bound by an upper limit at `RATE_CONFIDENCE`, not by the count seen: a threshold that lets through just
+    as many as allowed gives too many on new subjects every second time (`python benchmarks/calibration.py`). It is the exact limit of a
+    Poisson count (Garwood 1936), widened by as much as subjects differ more than chance would have it (quasi-Poisson, McCullagh and Nelder
+    1989, section 6.2). With few minutes this is strict: at one a minute, one false alarm is too much in less than 3.9 minutes, and in less
+    than 2.3 even none is no proof.
 
     Where no threshold meets the target, the one above every score seen is given and `met` is false: rather silent than wrong. Without any
     event there is no score to go by, and the threshold is one half.
@@ -97,40 +104,65 @@ def choose_threshold(scores: npt.ArrayLike, hits: npt.ArrayLike, references: int
         scores: `(n,)` raw scores or calibrated probabilities, in any order; the map between them rises, so both choose the same events.
         hits: `(n,)` whether each event was right.
         references: reference marks of the waveform on the pages looked at.
-        minutes: length of these pages.
+        minutes: length of these pages, `(subjects,)`, those without events included; or one number for all.
         target: what to reach.
+        subjects: `(n,)` index into `minutes` of the subject of each event; left out where `minutes` is one number.
 
     Raises:
-        ValueError: the shapes differ, a score is not finite, there are fewer references than hits, or no minutes.
+        ValueError: the shapes differ, a score is not finite, there are fewer references than hits, or a subject has no minutes.
     """
-    s, right = np.asarray(scores, dtype=np.float64), np.asarray(hits).astype(np.bool_)
-    if s.ndim != 1 or s.shape != right.shape or not np.isfinite(s).all():
-        raise ValueError(f"scores {s.shape} and hits {right.shape} must be (n,) alike and finite")
-    if references < right.sum() or minutes <= 0:
-        raise ValueError(f"{references} references for {right.sum()} hits in {minutes} minutes")
+    s, right, lengths, owner = _checked(scores, hits, minutes, subjects)
+    if references < right.sum():
+        raise ValueError(f"{references} references for {right.sum()} hits")
     order = np.argsort(-s, kind="stable")
-    s, right = s[order], right[order]
+    s, right, owner = s[order], right[order], owner[order]
     # A threshold keeps equal scores together: it stands at the last of each tie. Row 0 keeps nothing.
-    last = np.flatnonzero(np.append(s[1:] < s[:-1], True)) if len(s) else np.array([], dtype=np.int64)
-    above = np.nextafter(s[0], np.inf) if len(s) else _UNSEEN
-    points = _points(np.append(0, last + 1), np.append(0, np.cumsum(right)[last]), references, minutes)
+    last = np.append(0, np.flatnonzero(np.append(s[1:] < s[:-1], True)) + 1) if len(s) else np.zeros(1, dtype=np.int64)
+    thresholds = np.append(np.nextafter(s[0], np.inf) if len(s) else _UNSEEN, s[last[1:] - 1])
+    false = np.zeros((len(s) + 1, len(lengths)))
+    false[np.flatnonzero(~right) + 1, owner[~right]] = 1
+    points = _points(np.append(0, np.cumsum(right))[last], np.cumsum(false, axis=0)[last], references, lengths)
     best, met = _best(points, target)
-    thresholds = np.append(above, s[last])
     return WorkingPoint(threshold=float(thresholds[best]), met=met, **{name: float(values[best]) for name, values in points.items()})
 
 
-def _points(events: npt.NDArray[np.int64], hits: npt.NDArray[np.int64], references: int, minutes: float) -> dict[str, Floats]:
-    """Figures of each threshold, highest first, from the events and hits that it keeps."""
-    from scipy.stats import chi2
+def _checked(
+    scores: npt.ArrayLike, hits: npt.ArrayLike, minutes: npt.ArrayLike, subjects: npt.ArrayLike | None
+) -> tuple[Floats, npt.NDArray[np.bool_], Floats, npt.NDArray[np.int64]]:
+    s, right = np.asarray(scores, dtype=np.float64), np.asarray(hits).astype(np.bool_)
+    lengths = np.atleast_1d(np.asarray(minutes, dtype=np.float64))
+    if (subjects is None) != (np.ndim(minutes) == 0):
+        raise ValueError("give minutes for each subject with the subject of each event, or one number of minutes without")
+    owner = np.zeros(s.shape, dtype=np.int64) if subjects is None else np.asarray(subjects, dtype=np.int64)
+    if s.ndim != 1 or not s.shape == right.shape == owner.shape or not np.isfinite(s).all():
+        raise ValueError(f"scores {s.shape}, hits {right.shape} and subjects {owner.shape} must be (n,) alike and scores finite")
+    if not len(lengths) or not (lengths > 0).all() or np.any((owner < 0) | (owner >= len(lengths))):
+        raise ValueError("each subject must have its minutes, more than none")
+    return s, right, lengths, owner
 
-    false = events - hits
+
+def _points(hits: npt.NDArray[np.int64], false: Floats, references: int, minutes: Floats) -> dict[str, Floats]:
+    """Figures of each threshold, highest first: `hits` `(points,)` and `false` alarms `(points, subjects)` among what it keeps."""
+    counts = false.sum(axis=1)
+    events = hits + counts
     return {
         "precision": hits / np.maximum(events, 1),
         "recall": hits / max(references, 1),
         "f1": 2 * hits / np.maximum(events + references, 1),
-        "false_per_minute": false / minutes,
-        "false_per_minute_upper": chi2.ppf(RATE_CONFIDENCE, 2 * (false + 1)) / 2 / minutes,
+        "false_per_minute": counts / minutes.sum(),
+        "false_per_minute_upper": _upper_count(false, minutes) / minutes.sum(),
     }
+
+
+def _upper_count(false: Floats, minutes: Floats) -> Floats:
+    """Upper limits of the counts `false` `(points, subjects)` taken together, as if the same minutes were looked at in new subjects."""
+    from scipy.stats import chi2
+
+    counts = false.sum(axis=1)
+    due = counts[:, None] * minutes / minutes.sum()
+    excess = ((false - due) ** 2 / np.maximum(due, 1e-12)).sum(axis=1) / max(len(minutes) - 1, 1)
+    dispersion = np.maximum(excess, 1.0)
+    return np.asarray(dispersion * chi2.ppf(RATE_CONFIDENCE, 2 * (counts / dispersion + 1)) / 2)
 
 
 def _best(points: dict[str, Floats], target: ThresholdTarget) -> tuple[int, bool]:

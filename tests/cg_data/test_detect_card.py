@@ -40,7 +40,7 @@ FACTS = CardFacts(
         "confusion": [[1, 2], [3, 4]],
     },
     figures_of="held-out test subjects",
-    calibrations={w: fit_calibration(SCORES, HITS) for w in WAVEFORMS},
+    calibrations={w: fit_calibration(SCORES, HITS, 6) for w in WAVEFORMS},
     targets=TARGETS,
     points=FOUND,
     sha256={"weights.safetensors": "ab" * 32, "detector.json": "cd" * 32},
@@ -116,7 +116,7 @@ def test_limits_follow_from_what_was_seen() -> None:
         FACTS,
         synthetic_truth=False,
         splits=[SplitFacts(name="training", corpora=["dreams"], subjects=8, pages=900, marks={Waveform.SLEEP_SPINDLE: 700})],
-        calibrations={Waveform.SLEEP_SPINDLE: fit_calibration(SCORES, HITS), Waveform.SPIKE: Calibration()},
+        calibrations={Waveform.SLEEP_SPINDLE: fit_calibration(SCORES, HITS, 6), Waveform.SPIKE: Calibration()},
     )
     limits = _section(model_card(read), "Caveats")
     assert "planted" not in limits

@@ -80,9 +80,13 @@ def test_what_cannot_be_is_refused() -> None:
         ([float("nan")], [True], 2, 1.0),
         ([0.5, 0.4], [True, True], 1, 1.0),
         ([0.5], [True], 1, 0.0),
+        ([0.5], [True], 1, [1.0, 2.0]),
     ):
         with pytest.raises(ValueError):
             choose_threshold(scores, hits, references, minutes, F1)
+    for minutes, subjects in ((1.0, [0]), ([1.0, 1.0], [2]), ([1.0, 1.0], [-1]), ([1.0, 0.0], [0]), ([1.0, 1.0], [0, 1]), ([], [0])):
+        with pytest.raises(ValueError):
+            choose_threshold([0.5], [True], 1, minutes, F1, subjects)
 
 
 _EVENTS = st.lists(st.tuples(st.sampled_from(np.linspace(0.05, 0.95, 10).tolist()), st.booleans()), min_size=1, max_size=40)
@@ -142,7 +146,7 @@ def test_scores_and_their_probabilities_choose_the_same_events() -> None:
     rng = np.random.default_rng(3)
     scores = np.round(0.05 + 0.9 * rng.beta(1, 2, 1500), 4)
     hits = rng.random(1500) < scores**2
-    probabilities = fit_calibration(scores, hits).apply(scores)
+    probabilities = fit_calibration(scores, hits, 600).apply(scores)
     for target in (F1, ThresholdTarget(measure="precision", bound=0.4), RECALL, RATE):
         raw, calibrated = (choose_threshold(x, hits, 600, 60.0, target) for x in (scores, probabilities))
         assert np.array_equal(scores >= raw.threshold, probabilities >= calibrated.threshold)
@@ -156,16 +160,45 @@ def test_the_greatest_f1_is_where_training_finds_it() -> None:
     assert choose_threshold(scores, hits, 300, 30.0, F1).threshold == expected
 
 
-def test_new_subjects_keep_the_rate_of_false_alarms_nine_times_in_ten() -> None:
-    """Of an even spread of false alarms, the true rate above the threshold is known; the count alone breaks it every second time."""
+def test_the_limit_widens_as_far_as_subjects_differ_more_than_chance() -> None:
+    """Twelve false alarms in four subjects of five minutes: spread evenly no more than chance, of one subject alone twelve times so."""
+    scores, hits, minutes = np.append(np.full(12, 0.5), 0.4), np.append(np.zeros(12, bool), True), np.full(4, 5.0)
+    target = ThresholdTarget(measure="recall", bound=1.0)
+    even = choose_threshold(scores, hits, 1, minutes, target, np.append(np.arange(12) % 4, 0))
+    alone = choose_threshold(scores, hits, 1, minutes, target, np.append(np.zeros(12, int), 0))
+    pooled = choose_threshold(scores, hits, 1, 20.0, target)
+    assert even == pooled
+    assert pooled.false_per_minute_upper == pytest.approx(17.782 / 20, abs=1e-3)
+    # Twelve alarms of one subject count as one that weighs twelve: 12 times the limit 3.890 of a single count.
+    assert alone.false_per_minute_upper == pytest.approx(12 * 3.890 / 20, abs=1e-2)
+    assert alone.false_per_minute == pooled.false_per_minute == 0.6
+
+
+def test_longer_looks_are_expected_to_hold_more_false_alarms() -> None:
+    scores, hits, owner = [0.5] * 12 + [0.4], [False] * 12 + [True], [0] * 9 + [1] * 3 + [0]
+    target = ThresholdTarget(measure="recall", bound=1.0)
+    due = choose_threshold(scores, hits, 1, [15.0, 5.0], target, owner)
+    not_due = choose_threshold(scores, hits, 1, [5.0, 15.0], target, owner)
+    assert due.false_per_minute_upper == choose_threshold(scores, hits, 1, 20.0, target).false_per_minute_upper
+    assert not_due.false_per_minute_upper > 1.5 * due.false_per_minute_upper
+
+
+@pytest.mark.parametrize(("spread", "most"), [(0.0, 0.12), (0.5, 0.2)])
+def test_new_subjects_keep_the_rate_of_false_alarms_where_the_count_alone_would_not(spread: float, most: float) -> None:
+    """Scores of false alarms are even, so the true rate above a threshold is known. `spread` is the variance of the subjects' rates."""
     rng = np.random.default_rng(1)
-    target, minutes, rate = ThresholdTarget(measure="false_per_minute", bound=1.0), 18.0, 12.0
-    broken = 0
-    for _ in range(300):
-        false, right = rng.random(rng.poisson(rate * minutes)), rng.random(200)
+    target, minutes, rate, right = ThresholdTarget(measure="false_per_minute", bound=1.0), np.full(8, 3.0), 12.0, np.linspace(0, 1, 200)
+    broken = np.zeros(2)
+    for _ in range(200):
+        rates = rate * (rng.gamma(1 / spread, spread, 8) if spread else np.ones(8))
+        owner = np.repeat(np.arange(8), rng.poisson(3.0 * rates))
+        false = rng.random(len(owner))
         scores, hits = np.append(false, right), np.append(np.zeros(len(false), bool), np.ones(200, bool))
-        broken += rate * (1 - choose_threshold(scores, hits, 200, minutes, target).threshold) > 1.0
-    assert broken / 300 < 0.12
+        chosen = choose_threshold(scores, hits, 200, minutes, target, np.append(owner, np.zeros(200, int))).threshold
+        by_count = np.append(-np.sort(-false), 0.0)[min(24, len(false))]
+        broken += rate * (1 - np.array([chosen, by_count])) > 1.0
+    assert broken[0] / 200 < most
+    assert broken[1] / 200 > 0.4
 
 
 def test_spikes_are_held_to_one_false_alarm_a_minute_unless_told_otherwise() -> None:
