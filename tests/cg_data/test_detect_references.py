@@ -316,7 +316,7 @@ def test_events_that_nobody_can_judge_leave_the_figures() -> None:
     )
     beyond = (
         event(Waveform.SLEEP_SPINDLE, "C4", 2.0, 1.0),
-        event(Waveform.SPIKE, "C3", 2.0, 0.1),
+        event(Waveform.K_COMPLEX, "C3", 2.0, 1.0),
         event(Waveform.K_COMPLEX, "Cz", 6.5, 1.0),  # overlaps by a third
     )
     references = references_of(segment, min_box_s=MIN_BOX_S)
