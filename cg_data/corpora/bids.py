@@ -1,7 +1,7 @@
 """BIDS-EEG (Pernet et al. 2019): ``sub-01/ses-01/eeg/sub-01_ses-01_task-rest_eeg.edf`` with ``_events.tsv`` and ``_channels.tsv``.
 
-Events are read by SzCORE's ``eventType``, by HED tags, or by ``trial_type`` (`cg_data.corpora.bids_terms`), which may be
-``searched:<waveform>`` as in `cg_data.reference_labels`. All other text stays in its file. A dataset whose recordings have no event table is
+Events are read by SzCORE's ``eventType``, by HED tags, or by ``trial_type`` (`cg_data.corpora.bids_terms`), which may also be
+``searched:<waveform>`` (`cg_data.reference_labels`). All other text stays in its file. A dataset whose recordings have no event table is
 labelled by the annotations inside them, like a plain folder.
 """
 

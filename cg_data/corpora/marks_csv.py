@@ -54,13 +54,14 @@ def labels_of_csv(uri: str, duration_s: float) -> Labels:
 
 def _rows(uri: str) -> list[dict[str, str]] | None:
     """Rows of the table, "" where a field is not there; None where it is no such table."""
-    reader = csv.DictReader(io.StringIO(text_of(storage.read_bytes(uri))), restval="", restkey="", skipinitialspace=True)
+    lines = io.StringIO(text_of(storage.read_bytes(uri)), newline=None)
+    reader = csv.DictReader(lines, restval="", restkey="", skipinitialspace=True, strict=True)
     try:
         reader.fieldnames = [name.strip() for name in reader.fieldnames or []]
         if not _COLUMNS.issubset(reader.fieldnames):
             return None
         rows = [{name: str(value).strip() for name, value in row.items()} for row in reader]
-    except csv.Error:  # a NUL, or a quote that never ends
+    except csv.Error:  # a quote that never ends would swallow the marks after it
         return None
     return [row for row in rows if any(row.values())]
 

@@ -180,7 +180,8 @@ def known_cells(known: Iterable[Region], centres_s: npt.NDArray[np.float64], row
     """Whether all is known of each waveform at each of some places `(k, 9)`: times `(k,)` in seconds on rows `(k,)`."""
     cells = np.zeros((len(rows), len(WAVEFORMS)), dtype=np.bool_)
     for region in known:
-        cells |= ((centres_s >= region.start_s) & (centres_s < region.stop_s) & region.rows[rows])[:, None] & region.waveforms
+        inside = (centres_s >= region.start_s) & (centres_s < region.stop_s) & region.rows[rows]
+        cells[np.flatnonzero(inside)] |= region.waveforms
     return cells
 
 
@@ -253,7 +254,7 @@ def _searched(segment: Segment) -> list[Region]:
 def without(region: Region, other: Region) -> list[Region]:
     """`region` as up to four that leave out what `other` covers: before it, after it, beside its rows, and its rows for other waveforms."""
     low_s, high_s = max(region.start_s, other.start_s), min(region.stop_s, other.stop_s)
-    if low_s >= high_s:
+    if low_s >= high_s or not (region.rows & other.rows).any() or not (region.waveforms & other.waveforms).any():
         return [region]
     during = functools.partial(dataclasses.replace, region, start_s=low_s, stop_s=high_s)
     parts = (
