@@ -138,7 +138,7 @@ def calibrated(
     minutes = len(found) * SEGMENT_S / 60
     points = {w: choose_threshold(m.scores, m.hits, m.references, minutes, recipe.targets.target(w)) for w, m in matched.items()}
     update = {
-        "calibrations": {w: fit_calibration(m.scores, m.hits) for w, m in matched.items()},
+        "calibrations": {w: fit_calibration(m.scores, m.hits, m.references) for w, m in matched.items()},
         "thresholds": {w: point.threshold for w, point in points.items()},
     }
     return bare.model_copy(update=update), points
