@@ -12,7 +12,7 @@ from cg_data.vocabulary import WAVEFORMS, Waveform
 from cg_train.detection_metrics import IOUS, STRICT, Matches, average_precision, interpolated
 
 Floats = npt.NDArray[np.float64]
-Owners = npt.NDArray[np.int64]
+Indices = npt.NDArray[np.int64]
 
 _AT_ONCE = 100
 """Resamples worked on together: bounds memory."""
@@ -42,7 +42,7 @@ LEVELS: dict[str, list[int]] = {"ap50": [0], "ap75": [STRICT], "ap5095": list(ra
 """Which overlaps the stated figures are means over."""
 
 
-def ap_table(matches: Mapping[Waveform, Matches], references: Floats, owners: Owners, weights: Floats) -> ApTable:
+def ap_table(matches: Mapping[Waveform, Matches], references: Floats, owners: Indices, weights: Floats) -> ApTable:
     """Average precision of every class.
 
     Args:
@@ -56,7 +56,7 @@ def ap_table(matches: Mapping[Waveform, Matches], references: Floats, owners: Ow
     return ApTable(value=value, resampled=np.stack(columns, axis=1))
 
 
-def resampled_ap(matches: Matches, references: Floats, owners: Owners, weights: Floats) -> Floats:
+def resampled_ap(matches: Matches, references: Floats, owners: Indices, weights: Floats) -> Floats:
     """Average precision of one class in each resample at each overlap, `(resamples, overlaps)`.
 
     Every page of a subject counts as often as the subject was drawn; `references` `(subjects,)`. A page drawn twice gives each of its

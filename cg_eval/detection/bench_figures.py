@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from cg_data.detect.boxes import Marks
-from cg_data.intervals import interval, subject_weights
+from cg_data.intervals import subject_weights
 from cg_data.records import Event
 from cg_data.vocabulary import WAVEFORMS, Waveform
-from cg_eval.detection.average_precision import LEVELS, Floats, ap_table
+from cg_eval.detection.average_precision import LEVELS, ap_table
+from cg_eval.detection.figures import references_by_subject
+from cg_eval.detection.tally import Figure, figure
 from cg_eval.settings import EvalSettings
 from cg_train.detection_metrics import detection_metrics, match
 
@@ -41,20 +42,12 @@ def detector_figures(
     return {
         "subjects": len(names),
         "segments": len(found),
-        "map50": _figure(*table.of_all(LEVELS["ap50"]), len(names)),
-        "classes": [_class_row(plain[str(w)], w, _figure(*table.of_class(w, LEVELS["ap50"]), len(names))) for w in known],
+        "map50": figure(*table.of_all(LEVELS["ap50"]), len(names)),
+        "classes": [_class_row(plain[str(w)], w, figure(*table.of_class(w, LEVELS["ap50"]), len(names))) for w in known],
     }
 
 
-def references_by_subject(truth: Sequence[Marks], owners: Sequence[int] | Any, n_subjects: int) -> Floats:
-    """Number of references of each subject and class, `(subjects, classes)`."""
-    counts = np.zeros((n_subjects, len(WAVEFORMS)))
-    for marks, owner in zip(truth, owners, strict=True):
-        counts[owner] += np.bincount(marks[:, 0].astype(np.int64), minlength=len(WAVEFORMS))
-    return counts
-
-
-def _class_row(plain: Mapping[str, Any], waveform: Waveform, ap50: dict[str, Any]) -> dict[str, Any]:
+def _class_row(plain: Mapping[str, Any], waveform: Waveform, ap50: Figure) -> dict[str, Any]:
     return {
         "waveform": str(waveform),
         "planted": plain["references"],
@@ -63,7 +56,3 @@ def _class_row(plain: Mapping[str, Any], waveform: Waveform, ap50: dict[str, Any
         "recall": plain["recall"],
         "threshold": plain["threshold"],
     }
-
-
-def _figure(value: float, resampled: Floats, n_subjects: int) -> dict[str, Any]:
-    return dataclasses.asdict(interval(value, resampled, n_subjects))

@@ -13,7 +13,7 @@ import numpy as np
 
 from cg_data.vocabulary import WAVEFORMS
 from cg_eval.detection.judged import Bools, JudgedPage
-from cg_eval.detection.tally import Counts, Key, Tally
+from cg_eval.detection.tally import Counts, Key, Tally, Terms
 from cg_train.detection_metrics import IOU
 
 LEAST = 0.1
@@ -44,7 +44,7 @@ def errors_of(page: JudgedPage) -> list[Error | None]:
     * wrong channel: its time overlaps that of a reference of its class on another row by at least 0.5;
     * background: none of these.
     """
-    conditions = [(error, pairs.any(axis=1)) for error, pairs in _pairs(page).items()]
+    conditions: list[tuple[Error, Bools]] = [(error, np.any(pairs, axis=1)) for error, pairs in _pairs(page).items()]
     return [
         None if hit else next((error for error, of_event in conditions if of_event[i]), Error.BACKGROUND) for i, hit in enumerate(page.hits)
     ]
@@ -64,10 +64,10 @@ def _pairs(page: JudgedPage) -> dict[Error, Bools]:
 
 def explanations_of(page: JudgedPage, errors: Sequence[Error | None]) -> list[str | None]:
     """For each reference None where it was found, else the first of `EXPLAINING` of which an event is about it, else `UNEXPLAINED`."""
-    pairs = _pairs(page)
-    about = {
-        error: (pairs[error] & np.array([e is error for e in errors], dtype=np.bool_)[:, None]).any(axis=0) for error in EXPLAINING
-    }
+    pairs, about = _pairs(page), dict[Error, Bools]()
+    for error in EXPLAINING:
+        of_error = np.array([e is error for e in errors], dtype=np.bool_)
+        about[error] = np.any(pairs[error] & of_error[:, None], axis=0)
     return [
         next((str(error) for error in EXPLAINING if about[error][j]), UNEXPLAINED) if missed else None
         for j, missed in enumerate(page.missed)
@@ -95,8 +95,8 @@ def table(tally: Tally, waveforms: Sequence[str], minutes: Key) -> dict[str, Any
 
 
 def _row(tally: Tally, waveforms: Sequence[str], minutes: Key) -> dict[str, Any]:
-    events = {("working", name, "events"): 1.0 for name in waveforms}
-    references = {("working", name, "references"): 1.0 for name in waveforms}
+    events: Terms = {("working", name, "events"): 1.0 for name in waveforms}
+    references: Terms = {("working", name, "references"): 1.0 for name in waveforms}
     errors = {error: [("taxonomy", "event", name, str(error)) for name in waveforms] for error in Error}
     missed = {why: [("taxonomy", "missed", name, str(why)) for name in waveforms] for why in (*EXPLAINING, UNEXPLAINED)}
     return {
