@@ -60,7 +60,8 @@ def resampled_ap(matches: Matches, references: Floats, owners: Indices, weights:
     """Average precision of one class in each resample at each overlap, `(resamples, overlaps)`.
 
     Every page of a subject counts as often as the subject was drawn; `references` `(subjects,)`. A page drawn twice gives each of its
-    points twice; of these the last has the greatest precision where they are hits, so that one point at a hit is enough.
+    points twice; of these the last has the greatest precision where they are hits, so that one point at a hit is enough. (Only events of
+    one page with exactly equal scores could stand in another order in a list of the drawn pages.)
     """
     owner = owners[matches.pages]
     wanted = weights @ references

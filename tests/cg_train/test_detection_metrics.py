@@ -14,34 +14,12 @@ import pytest
 from cg_data.detect.boxes import Marks, boxes_of_marks, marks_of_events
 from cg_data.records import Event
 from cg_data.settings import PageSettings
-from cg_data.vocabulary import CHANNELS, WAVEFORMS, Waveform
+from cg_data.vocabulary import WAVEFORMS, Waveform
 from cg_train.detection_metrics import IOU, IOUS, RECALLS, STRICT, average_precision, detection_metrics, match, take
+from tests.detections_small import random_pages
 from tests.records_small import event
 
 PAGE = PageSettings(pixels_per_row=16, pixels_per_second=128)
-
-
-def random_pages(seed: int, pages: int = 25) -> tuple[list[list[Event]], list[Marks]]:
-    """Pages of crowded references on few rows, most of them found at random overlaps, some twice, and false events; five classes."""
-    rng = np.random.default_rng(seed)
-    found: list[list[Event]] = []
-    truth: list[Marks] = []
-    for _ in range(pages):
-        n = int(rng.integers(0, 14))
-        start = rng.uniform(0, 8, n)
-        marks = np.column_stack([rng.integers(0, 5, n), rng.integers(0, 3, n), start, start + rng.uniform(0.2, 1.5, n)])
-        events = [_near(rng, mark, 0.5) for mark in marks for _ in range(int(rng.integers(0, 3)))]
-        events += [_near(rng, np.array([rng.integers(0, 6), rng.integers(0, 4), rng.uniform(0, 8), 9.0]), 0.1) for _ in range(4)]
-        found.append(events)
-        truth.append(marks.astype(np.float64))
-    return found, truth
-
-
-def _near(rng: np.random.Generator, mark: npt.NDArray[np.float64], bonus: float) -> Event:
-    length_s = (mark[3] - mark[2]) * rng.uniform(0.7, 1.3)
-    onset_s = mark[2] + rng.normal(0, 0.12) * length_s
-    score = float(np.clip(rng.random() * 0.6 + bonus * rng.random(), 0.01, 0.99))
-    return event(WAVEFORMS[int(mark[0])], CHANNELS[int(mark[1])], onset_s, length_s, score)
 
 
 def coco(found: Sequence[Sequence[Event]], truth: Sequence[Marks]) -> npt.NDArray[np.float64]:
