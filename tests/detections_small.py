@@ -42,6 +42,7 @@ def page_of_marks(number: int, subject: str, marks: Marks, reader: str = "") -> 
     return Page(
         segment_id=f"segment-{number:03d}",
         recording_id=f"recording-{subject}",
+        corpus="synthetic",
         subject=subject,
         mask=np.ones(len(CHANNELS), dtype=np.bool_),
         labels=tuple(

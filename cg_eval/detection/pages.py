@@ -15,8 +15,8 @@ from cg_data.records import Event, Label, Segment
 from cg_data.rows import SEGMENT_SCHEMA, event_from_row
 from cg_data.vocabulary import SEGMENT_S, LabelKind, Waveform
 
-PAGE_SCHEMA = pa.schema([SEGMENT_SCHEMA.field(name) for name in ("segment_id", "recording_id", "subject", "mask", "labels")])
-"""``pages.parquet``: the pages of an evaluation with their waveform labels."""
+PAGE_SCHEMA = pa.schema([SEGMENT_SCHEMA.field(name) for name in ("segment_id", "recording_id", "corpus", "subject", "mask", "labels")])
+"""``pages.parquet``: the pages of an evaluation with their labels."""
 _EVENT = pa.struct(
     {
         "event_id": pa.string(),
@@ -36,13 +36,19 @@ EVENT_SCHEMA = pa.schema({"segment_id": pa.string(), "events": pa.list_(_EVENT)}
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Page:
-    """A page without its signal: `mask` `(19,)`, and its labels of waveforms."""
+    """A segment without its signal: `mask` `(19,)`, and its labels."""
 
     segment_id: str
     recording_id: str
+    corpus: str
     subject: str
     mask: npt.NDArray[np.bool_]
     labels: tuple[Label, ...]
+
+    @property
+    def waveforms(self) -> tuple[Label, ...]:
+        """The marks of waveforms among its labels."""
+        return tuple(label for label in self.labels if label.kind is LabelKind.WAVEFORM)
 
     def truth(self, min_box_s: float, reader: str | None = None) -> Marks:
         """Reference marks of all readers, or of one."""
@@ -73,9 +79,10 @@ def page_of(segment: Segment) -> Page:
     return Page(
         segment_id=segment.segment_id,
         recording_id=segment.recording_id,
+        corpus=segment.corpus,
         subject=segment.subject,
         mask=segment.mask,
-        labels=tuple(label for label in segment.labels if label.kind is LabelKind.WAVEFORM),
+        labels=segment.labels,
     )
 
 

@@ -35,7 +35,7 @@ def rows_read_twice(pages: Iterable[Page]) -> Rows:
     """For each recording and waveform that both readers mark, the rows on which either does."""
     rows: dict[tuple[str, Waveform], dict[str, set[int]]] = {}
     for page in pages:
-        for label in page.labels:
+        for label in page.waveforms:
             if label.reader in READERS and label.channel in CHANNEL_INDEX:
                 of_reader = rows.setdefault((page.recording_id, Waveform(label.name)), {})
                 of_reader.setdefault(label.reader, set()).add(CHANNEL_INDEX[label.channel])

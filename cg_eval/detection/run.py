@@ -103,7 +103,7 @@ def _marked_pages(segments_uri: str, split: Split) -> list[Page]:
     pages = sorted((page_of(s) for s in _segments(segments_uri, split)), key=lambda page: page.segment_id)
     if not pages:
         raise UserError(f"{segments_uri}: no segment of the {split} split there. Run `cg data segments` first, or choose another --split.")
-    if not any(page.labels for page in pages):
+    if not any(page.waveforms for page in pages):
         raise UserError(f"{segments_uri}: none of the {len(pages)} segments of the {split} split has a reference mark of a waveform.")
     return pages
 
