@@ -9,7 +9,7 @@ from collections import Counter
 from cg_data.records import Label
 from cg_data.vocabulary import LABEL_NAMES, LabelKind
 
-_STATES = frozenset({LabelKind.STAGE, LabelKind.EYES, LabelKind.BACKGROUND, LabelKind.CLINICAL})
+_STATES = frozenset({LabelKind.STAGE, LabelKind.EYES, LabelKind.BACKGROUND, LabelKind.CLINICAL, LabelKind.SEARCHED})
 _OVERHANG_S = 30.0
 """An event may end this long after the recording (it is cut there): one scoring epoch. Beyond that its end is wrong, not rounded."""
 _ROUNDING_S = 1.0
@@ -30,8 +30,9 @@ class Labels:
 
     Rules: ``labels.no_file``, ``labels.no_entry`` (the recording is not in its corpus's list), ``labels.unreadable_file``,
     ``labels.unreadable_line``, ``labels.end_before_onset``, ``labels.beyond_recording``, ``labels.cut_at_end`` (kept, but shortened),
-    ``labels.unpaired_mark`` (a start without an end), ``labels.count_differs``, ``labels.unknown_channel``, ``labels.unknown_term``
-    (``labels.unknown_term:fnsx`` where terms are codes) and ``annotations.not_listed`` (text that may not leave the file).
+    ``labels.unpaired_mark`` (a start without an end), ``labels.count_differs``, ``labels.unknown_channel``, ``labels.unknown_reader``,
+    ``labels.unknown_term`` (``labels.unknown_term:fnsx`` where terms are codes) and ``annotations.not_listed`` (text that may not leave
+    the file). Where a mark is lost from a reader's list of waveforms, the list does not tell what is absent: it gives no ``searched``.
     """
 
     labels: tuple[Label, ...] = ()
@@ -52,8 +53,9 @@ class Marks:
         self._labels: list[Label] = []
         self._broken: Counter[str] = Counter()
 
-    def add(self, kind: LabelKind, name: str, onset_s: float, stop_s: float, *, channel: str = "", reader: str = "") -> None:
-        """Keep a label if its times can be; a state (stage, background) or an event that ends a little late is cut at the end."""
+    def add(self, kind: LabelKind, name: str, onset_s: float, stop_s: float, *, channel: str = "", reader: str = "") -> bool:
+        """Keep a label if its times can be, and say whether it is kept; a state (stage, background) or an event that ends a little late is
+        cut at the end."""
         if name not in LABEL_NAMES[kind]:
             raise ValueError(f"{name} is no name of a label of kind {kind}")
         late_s = stop_s - self.duration_s
@@ -66,6 +68,8 @@ class Marks:
                 self.broken("labels.cut_at_end")
             duration_s = min(stop_s, self.duration_s) - onset_s
             self._labels.append(Label(kind=kind, name=name, onset_s=onset_s, duration_s=duration_s, channel=channel, reader=reader))
+            return True
+        return False
 
     def broken(self, rule: str, count: int = 1) -> None:
         """Count `count` marks that broke `rule`."""

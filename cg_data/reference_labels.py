@@ -1,9 +1,10 @@
 """Reference labels from EDF+ annotations, by an allow-list: free text of a clinical file may carry identity, so all else is dropped.
 
 Read are ``<waveform>@@<signal label>`` (the EDF+ convention for a mark on one channel), ``artefact:<finding>@@<signal label>``,
-``Sleep stage W|N1|N2|N3|R`` (EDF+ standard texts; 1 to 4 of Rechtschaffen and Kales too), ``Eyes open``, ``Eyes closed``, ``seizure``, and
-``seizure starts`` with ``seizure ends``. A stage or a state of the eyes without a duration lasts until the next one, be that a stage that
-says nothing (``Sleep stage ?``, ``Movement time``).
+``searched:<waveform>`` with ``@@<signal label>`` or for every electrode (a reader looked for this waveform: where none is marked there is
+none), ``Sleep stage W|N1|N2|N3|R`` (EDF+ standard texts; 1 to 4 of Rechtschaffen and Kales too), ``Eyes open``, ``Eyes closed``,
+``seizure``, and ``seizure starts`` with ``seizure ends``. A stage or a state of the eyes without a duration lasts until the next one, be
+that a stage that says nothing (``Sleep stage ?``, ``Movement time``); a search without a duration lasts until the end.
 """
 
 from __future__ import annotations
@@ -45,6 +46,8 @@ def labels_of_notes(annotations: Iterable[Annotation], duration_s: float) -> Lab
         stop_s = note.onset_s + note.duration_s
         if kind in _STATES and note.duration_s == 0:
             stop_s = next((other.onset_s for other, (same, *_) in named[i + 1 :] if same == kind), max(duration_s, note.onset_s))
+        if kind is LabelKind.SEARCHED and note.duration_s == 0:
+            stop_s = max(duration_s, note.onset_s)
         if name != Stage.UNKNOWN:
             marks.add(kind, name, note.onset_s, stop_s, channel=channel)
     edges = _add_seizures(notes, marks)
@@ -61,7 +64,15 @@ def page_mark(text: str) -> tuple[LabelKind, str] | None:
         return LabelKind.STAGE, Stage.UNKNOWN.value
     if (match := _EYES.fullmatch(text)) is not None:
         return LabelKind.EYES, Eyes(match[1].lower()).value
-    return (LabelKind.SEIZURE, SeizureType.SEIZURE.value) if text.lower() == "seizure" else None
+    if text.lower() == "seizure":
+        return LabelKind.SEIZURE, SeizureType.SEIZURE.value
+    return searched_mark(text)
+
+
+def searched_mark(text: str) -> tuple[LabelKind, str] | None:
+    """Kind and name of ``searched:<waveform>``, or None."""
+    waveform = text.removeprefix("searched:")
+    return (LabelKind.SEARCHED, waveform) if waveform != text and waveform in set(Waveform) else None
 
 
 def listed_text(text: str) -> str | None:
@@ -86,6 +97,8 @@ def _name(note: Annotation) -> tuple[LabelKind, str, str] | None:
 
 def _channel_mark(text: str, channel: str) -> tuple[LabelKind, str] | None:
     """A waveform needs its channel; an artefact may be one of the whole page."""
+    if (searched := searched_mark(text)) is not None:
+        return searched
     kind, _, finding = text.partition(":")
     if kind == "artefact" and finding in _ARTEFACTS:
         return LabelKind.ARTEFACT, finding

@@ -200,7 +200,11 @@ class Eyes(StrEnum):
 
 
 class LabelKind(StrEnum):
-    """What a reference label of a recording marks; `LABEL_NAMES` gives the names that each kind can have."""
+    """What a reference label of a recording marks; `LABEL_NAMES` gives the names that each kind can have.
+
+    ``searched`` marks nothing: a reader looked for this waveform here, so that where none is marked there is none. Without it what is not
+    marked is unknown.
+    """
 
     WAVEFORM = "waveform"
     STAGE = "stage"
@@ -211,6 +215,7 @@ class LabelKind(StrEnum):
     PATTERN = "pattern"
     BACKGROUND = "background"
     CLINICAL = "clinical"
+    SEARCHED = "searched"
 
 
 class SeizureType(StrEnum):
@@ -309,6 +314,7 @@ LABEL_NAMES: dict[LabelKind, frozenset[str]] = {
     LabelKind.PATTERN: frozenset(Pattern),
     LabelKind.BACKGROUND: frozenset(BackgroundCode),
     LabelKind.CLINICAL: frozenset(ClinicalClass),
+    LabelKind.SEARCHED: frozenset(Waveform),
 }
 
 

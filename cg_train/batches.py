@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from cg_data import storage
 from cg_data.errors import StorageError
 from cg_data.records import Sample
-from cg_data.rows import rows_of, sample_from_row
+from cg_data.rows import sample_from_row
 from cg_data.vocabulary import Split
 from cg_train.plan import Plan, random_words
+from cg_train.rowstore import RowStore
 
 if TYPE_CHECKING:
     import torch
@@ -29,66 +29,28 @@ _AHEAD = 2
 
 
 class SampleStore:
-    """The training samples of folders of shards, any one of them within reach; a folder that is not there holds none.
-
-    Only row groups that are asked for are decoded; the last ones used stay in memory up to `cache_bytes`.
-    """
+    """The training samples of folders of shards, any one of them within reach (`RowStore`); a folder that is not there holds none."""
 
     def __init__(self, uris: Sequence[str], *, cache_bytes: int = 2 << 30) -> None:
         self._shards = _shards_of(uris)
         if not self._shards:
             raise StorageError(f"{' and '.join(uris)}: no samples there. Run the data steps first.")
-        self._files: dict[int, _Shard] = {}
-        self._cache: OrderedDict[tuple[int, int], pa.Table] = OrderedDict()
-        self._cache_bytes, self._cached = cache_bytes, 0
         self.index = _index_of(self._shards)
         """Columns sample_id, kind, shard (number) and row (within the shard), one row for each sample of the training split."""
         if not self.index.num_rows:
             raise StorageError(
                 f"{' and '.join(uris)}: no sample of the training split there. Give more subjects or lower the held-out fractions."
             )
-        self._place = np.stack([self.index.column(name).to_numpy() for name in ("shard", "row")], axis=1)
+        places = np.stack([self.index.column(name).to_numpy() for name in ("shard", "row")], axis=1)
+        self._rows = RowStore(self._shards, places, cache_bytes=cache_bytes)
 
     def sample(self, row: int) -> Sample:
         """The sample at `row` of the index."""
-        shard, position = (int(number) for number in self._place[row])
-        if shard not in self._files:
-            self._files[shard] = _Shard(self._shards[shard])
-        group, offset = self._files[shard].locate(position)
-        return sample_from_row(rows_of(self._group(shard, group).slice(offset, 1))[0])
-
-    def _group(self, shard: int, group: int) -> pa.Table:
-        key = (shard, group)
-        if key not in self._cache:
-            self._cache[key] = self._files[shard].read(group)
-            self._cached += self._cache[key].nbytes
-            while len(self._cache) > 1 and self._cached > self._cache_bytes:
-                _, dropped = self._cache.popitem(last=False)
-                self._cached -= dropped.nbytes
-        self._cache.move_to_end(key)
-        return self._cache[key]
+        return sample_from_row(self._rows.row(row))
 
 
 def _shards_of(uris: Sequence[str]) -> list[str]:
     return [shard for uri in uris for shard in storage.list_files(uri, ".parquet", recursive=True)]
-
-
-class _Shard:
-    """One open Parquet file, memory-mapped where the file system is local."""
-
-    def __init__(self, uri: str) -> None:
-        filesystem, path = storage.resolve(uri)
-        self._file = pq.ParquetFile(path, filesystem=filesystem, memory_map=True)
-        metadata = self._file.metadata
-        self._ends = np.cumsum([metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)])
-
-    def locate(self, row: int) -> tuple[int, int]:
-        """Row group that holds `row`, and the place within it."""
-        group = int(np.searchsorted(self._ends, row, side="right"))
-        return group, row - (int(self._ends[group - 1]) if group else 0)
-
-    def read(self, group: int) -> pa.Table:
-        return self._file.read_row_group(group, use_threads=False)
 
 
 def _index_of(shards: Sequence[str]) -> pa.Table:

@@ -1,10 +1,10 @@
-"""Training of the waveform detector: the Ultralytics network and its loss in a loop of our own.
+"""Training of the waveform detector: one loop for the network on the signal and for that of Ultralytics on the page.
 
 The loop runs alone or as one of `world_size` processes under an initialised `torch.distributed` group (gloo or NCCL). Gradients are
-averaged over the group and BatchNorm statistics at the end of each epoch, so that all ranks hold the same weights. Every page is drawn
-when it is needed from its signal, augmented as signal (gain, lost channels); a picture is never flipped, scaled or mixed, because polarity,
-direction of time and rows carry the classes. The order of pages and their augmentation are functions of seed, epoch and page alone: equal
-seed, data and number of processes give equal bits on the CPU with one thread, whether or not the training was interrupted.
+averaged over the group and BatchNorm statistics at the end of each epoch, so that all ranks hold the same weights. Pages are made when they
+are needed from their signal, changed at random as signal (`cg_train.augment`). The order of pages and their augmentation are functions of
+seed, epoch and page alone: equal seed, data and number of processes give equal bits on the CPU with one thread, whether or not the training
+was interrupted.
 """
 
 from __future__ import annotations
@@ -12,9 +12,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import math
-import types
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,33 +20,32 @@ import numpy.typing as npt
 import torch
 import torch.distributed as dist
 
-from cg_data.detect.boxes import Marks, boxes_of_marks, marks_of_labels
+from cg_data.detect.boxes import Marks
+from cg_data.detect.calibration import fit_calibration
 from cg_data.detect.detector import Detector
-from cg_data.detect.network import build_network, network_input
+from cg_data.detect.network import build_network
+from cg_data.detect.references import known_events, references_of
 from cg_data.detect.spec import DetectorSpec
+from cg_data.detect.thresholds import WorkingPoint, choose_threshold
 from cg_data.errors import ConfigError
-from cg_data.page import page_shape
-from cg_data.page_torch import draw_pages
 from cg_data.progress import Progress, silent
 from cg_data.records import Event, Segment
-from cg_data.settings import PageSettings
-from cg_data.vocabulary import LabelKind, Waveform
-from cg_train.detection_metrics import best_threshold, detection_metrics, match
+from cg_data.vocabulary import SEGMENT_S, WAVEFORMS, Waveform
+from cg_train.batches import prefetched
+from cg_train.detection_metrics import detection_metrics, match
+from cg_train.detector_batches import Batch, make_batch
+from cg_train.detector_data import epoch_order, sampling_weights
+from cg_train.detector_losses import criterion_of
 from cg_train.recipe import DetectorRecipe
 
 TrainerState = dict[str, torch.Tensor]
 """Everything that a training needs to go on, as plain tensors; equal on all ranks."""
 
-_LOSSES = ("box", "class", "distance")
-# Gains of the three losses and momentum are the defaults of Ultralytics. The second moment's memory of 100
-# steps instead of 1,000 suits a training of about a thousand steps; its effect alone was not measured.
-_GAINS = {"box": 7.5, "cls": 0.5, "dfl": 1.5}
+# Momentum is that of Ultralytics. The second moment's memory of 100 steps instead of 1,000 suits a training of about a thousand steps.
 _BETAS = (0.937, 0.99)
 _GRADIENT_CLIP = 10.0
 _LAST_RATE = 0.01
-_CHANNEL_LOSS = 0.02
-_COMMON = 0.5
-_EMPTY = 0.3
+_PAGES_AT_ONCE = 64
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -64,10 +61,11 @@ class EpochReport:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TrainedDetector:
-    """The averaged (EMA) network, its description with thresholds chosen on the validation segments, and its metrics there."""
+    """The averaged (EMA) network, its description with calibrations and thresholds from the validation segments, and its metrics there."""
 
     network: torch.nn.Module
     spec: DetectorSpec
+    points: dict[Waveform, WorkingPoint]
     validation: dict[str, Any]
 
 
@@ -76,6 +74,7 @@ def train(
     segments: Sequence[Segment],
     validation: Sequence[Segment],
     *,
+    held: Sequence[frozenset[str]],
     rank: int = 0,
     world_size: int = 1,
     device: str = "cpu",
@@ -88,6 +87,7 @@ def train(
     Args:
         recipe: what to train and how long; `recipe.batch` counts pages over all ranks.
         segments: all training segments on every rank; each rank draws its share of every batch.
+        held: which waveforms are or may be on each (`cg_train.detector_data.waveforms_in`); pages of rare ones are drawn more often.
         state: `EpochReport.state` of an interrupted training, to go on after that epoch.
         on_epoch: called after each epoch on every rank.
         on_step: called after each step with steps done, steps in all and the loss.
@@ -99,13 +99,16 @@ def train(
     training = _Training(recipe, steps * recipe.epochs, world_size, device)
     if state is not None:
         training.restore(state)
-    weights = sampling_weights(segments)
+    weights = sampling_weights(held)
     for epoch in range(training.epochs_done, recipe.epochs):
         order = epoch_order(recipe.seed, epoch, weights)
-        for step in range(steps):
+
+        def batch_of(step: int, epoch: int = epoch, order: npt.NDArray[np.int64] = order) -> Batch:
             places = range(step * recipe.batch + rank, (step + 1) * recipe.batch, world_size)
-            seeds = [(recipe.seed, epoch, place) for place in places]
-            loss = training.step(make_batch(recipe, [segments[order[place]] for place in places], seeds))
+            return training.batch([segments[order[place]] for place in places], [(recipe.seed, epoch, place) for place in places])
+
+        for step, batch in enumerate(prefetched(batch_of, range(steps))):
+            loss = training.step(batch())
             on_step(epoch * steps + step + 1, steps * recipe.epochs, f"loss {loss:.3f}")
         losses = training.end_epoch()
         on_epoch(
@@ -116,15 +119,9 @@ def train(
     return _finish(recipe, training.averaged, validation, device)
 
 
-def spec_of(recipe: DetectorRecipe, thresholds: Mapping[Waveform, float] | None = None) -> DetectorSpec:
-    """The description of a detector trained by `recipe`."""
-    shared = recipe.model_dump(include=set(DetectorSpec.model_fields) & set(DetectorRecipe.model_fields))
-    return DetectorSpec(**shared, thresholds=dict(thresholds or {}))
-
-
-def select_thresholds(found: Sequence[Sequence[Event]], truth: Sequence[Marks]) -> dict[Waveform, float]:
-    """For each waveform the score at which its F1 on these pages is greatest."""
-    return {waveform: round(best_threshold(matches), 4) for waveform, matches in match(found, truth).items()}
+def spec_of(recipe: DetectorRecipe) -> DetectorSpec:
+    """The description of a detector trained by `recipe`, before it is calibrated."""
+    return DetectorSpec(**recipe.model_dump(include=set(DetectorSpec.model_fields) & set(DetectorRecipe.model_fields)))
 
 
 def evaluate(detector: Detector, segments: Sequence[Segment]) -> dict[str, Any]:
@@ -133,21 +130,36 @@ def evaluate(detector: Detector, segments: Sequence[Segment]) -> dict[str, Any]:
     return detection_metrics(found, truth, {waveform: detector.spec.threshold(waveform) for waveform in Waveform})
 
 
+def calibrated(
+    bare: DetectorSpec, recipe: DetectorRecipe, found: Sequence[Sequence[Event]], truth: Sequence[Marks]
+) -> tuple[DetectorSpec, dict[Waveform, WorkingPoint]]:
+    """A detector's description with the probabilities and working points that its events on pages of known marks lead to."""
+    matched = match(found, truth)
+    minutes = len(found) * SEGMENT_S / 60
+    points = {w: choose_threshold(m.scores, m.hits, m.references, minutes, recipe.targets.target(w)) for w, m in matched.items()}
+    update = {
+        "calibrations": {w: fit_calibration(m.scores, m.hits, m.references) for w, m in matched.items()},
+        "thresholds": {w: point.threshold for w, point in points.items()},
+    }
+    return bare.model_copy(update=update), points
+
+
 def _finish(recipe: DetectorRecipe, network: torch.nn.Module, validation: Sequence[Segment], device: str) -> TrainedDetector:
     bare = spec_of(recipe)
     found, truth = _found_and_truth(Detector(copy.deepcopy(network), bare, device), validation)
-    spec = spec_of(recipe, select_thresholds(found, truth))
-    metrics = detection_metrics(found, truth, {waveform: spec.threshold(waveform) for waveform in Waveform})
-    return TrainedDetector(network=network, spec=spec, validation=metrics)
+    spec, points = calibrated(bare, recipe, found, truth)
+    metrics = detection_metrics(found, truth, {waveform: spec.threshold(waveform) for waveform in WAVEFORMS})
+    return TrainedDetector(network=network, spec=spec, points=points, validation=metrics)
 
 
 def _found_and_truth(detector: Detector, segments: Sequence[Segment]) -> tuple[list[tuple[Event, ...]], list[Marks]]:
-    truth = [marks_of_labels(s.labels, s.mask, detector.spec.min_box_s) for s in segments]
+    """Events of each page that can be called right or wrong, and its marks."""
+    references = [references_of(s, min_box_s=detector.spec.min_box_s) for s in segments]
     found: list[tuple[Event, ...]] = []
-    for start in range(0, len(segments), 16):
-        chunk = segments[start : start + 16]
+    for start in range(0, len(segments), _PAGES_AT_ONCE):
+        chunk = segments[start : start + _PAGES_AT_ONCE]
         found += detector.propose(np.stack([s.eeg_uv for s in chunk]), np.stack([s.mask for s in chunk]))
-    return found, truth
+    return [known_events(events, r) for events, r in zip(found, references, strict=True)], [r.marks for r in references]
 
 
 def _steps_per_epoch(recipe: DetectorRecipe, segments: int, world_size: int) -> int:
@@ -162,57 +174,11 @@ def _steps_per_epoch(recipe: DetectorRecipe, segments: int, world_size: int) -> 
     return segments // recipe.batch
 
 
-def sampling_weights(segments: Sequence[Segment]) -> npt.NDArray[np.float64]:
-    """How often each segment is drawn, relative to one of common waveforms: repeat-factor sampling (Gupta et al. 2019, LVIS).
-
-    The factor of a segment is that of its rarest waveform, the root of `_COMMON` over the share of segments that hold it, at least 1;
-    of an empty one, from which little is learnt, `_EMPTY`.
-    """
-    held = [{label.name for label in s.labels if label.kind is LabelKind.WAVEFORM} for s in segments]
-    counts = Counter(name for names in held for name in names)
-    factor = {name: max(1.0, math.sqrt(_COMMON * len(segments) / count)) for name, count in counts.items()}
-    return np.array([max((factor[name] for name in names), default=_EMPTY) for names in held])
-
-
-def epoch_order(seed: int, epoch: int, weights: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
-    """As many indices as there are weights, each as often as its weight says, shuffled: a function of the arguments alone."""
-    random = np.random.default_rng((seed, epoch))
-    ends = np.cumsum(weights) / np.sum(weights) * len(weights)
-    drawn = np.searchsorted(ends, np.arange(len(weights)) + random.random(), side="right")
-    return random.permutation(np.minimum(drawn, len(weights) - 1))
-
-
-def make_batch(recipe: DetectorRecipe, segments: Sequence[Segment], seeds: Sequence[tuple[int, ...]]) -> dict[str, torch.Tensor]:
-    """Augmented pages and their boxes as the Ultralytics loss takes them: `img`, `batch_idx`, `cls`, `bboxes` (centre and size, 0 to 1)."""
-    signals, masks, targets = [], [], []
-    for position, (segment, seed) in enumerate(zip(segments, seeds, strict=True)):
-        eeg_uv, mask = _augment(segment, recipe.gain_log2, np.random.default_rng(seed))
-        signals.append(eeg_uv)
-        masks.append(mask)
-        targets.append(_targets(position, marks_of_labels(segment.labels, mask, recipe.min_box_s), recipe.page))
-    rows = torch.from_numpy(np.concatenate(targets))
-    pages = draw_pages(np.stack(signals), np.stack(masks), recipe.page, "cpu")
-    return {"img": network_input(pages), "batch_idx": rows[:, 0], "cls": rows[:, 1], "bboxes": rows[:, 2:]}
-
-
-def _augment(segment: Segment, gain_log2: float, random: np.random.Generator) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
-    gain = np.float32(2.0 ** random.uniform(-gain_log2, gain_log2))
-    return segment.eeg_uv * gain, segment.mask & (random.random(len(segment.mask)) >= _CHANNEL_LOSS)
-
-
-def _targets(position: int, marks: Marks, page: PageSettings) -> npt.NDArray[np.float32]:
-    """Rows `(n, 6)`: page of the batch, class, centre x and y, width and height as fractions of the picture."""
-    height, width = page_shape(page)
-    left, top, right, bottom = boxes_of_marks(marks, page).T
-    columns = [np.full(len(marks), position), marks[:, 0], (left + right) / 2 / width, (top + bottom) / 2 / height]
-    return np.stack([*columns, (right - left) / width, (bottom - top) / height], axis=1).astype(np.float32)
-
-
 def _fresh_network(recipe: DetectorRecipe) -> Any:
     """The untrained network of a recipe's seed; torch's global generator stays as it was."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
-        return build_network(spec_of(recipe))
+        return build_network(recipe.network)
 
 
 class _Training:
@@ -221,8 +187,7 @@ class _Training:
     def __init__(self, recipe: DetectorRecipe, total_steps: int, world_size: int, device: str) -> None:
         self._recipe, self._total_steps, self._world_size, self._device = recipe, total_steps, world_size, device
         self._network = _fresh_network(recipe).to(device)
-        self._network.args = types.SimpleNamespace(**_GAINS, epochs=recipe.epochs)
-        self._criterion = self._network.init_criterion()
+        self._criterion = criterion_of(self._network, recipe.epochs)
         self.averaged = copy.deepcopy(self._network).eval().requires_grad_(False)
         self._pairs = [[t for t in net.state_dict().values() if t.is_floating_point()] for net in (self.averaged, self._network)]
         self._parameters = [p for p in self._network.parameters() if p.requires_grad]
@@ -230,7 +195,7 @@ class _Training:
         vectors = [p for p in self._parameters if p.ndim <= 1]
         groups = [{"params": matrices, "weight_decay": recipe.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
         self._optimizer = torch.optim.AdamW(groups, lr=recipe.learning_rate, betas=_BETAS, fused=True)
-        self._sums = torch.zeros(len(_LOSSES) + 1, dtype=torch.float64)
+        self._sums = torch.zeros(len(self._criterion.names) + 1, dtype=torch.float64)
         self._steps_done = 0
         self.epochs_done = 0
 
@@ -242,21 +207,25 @@ class _Training:
         progress = (self._steps_done - warmup) / max(1, self._total_steps - warmup)
         return self._recipe.learning_rate * (_LAST_RATE + (1 - _LAST_RATE) * 0.5 * (1 + math.cos(math.pi * progress)))
 
-    def step(self, batch: dict[str, torch.Tensor]) -> float:
-        """One optimiser step on this rank's share of a batch; its loss per page on this rank."""
+    def batch(self, segments: Sequence[Segment], seeds: Sequence[tuple[int, ...]]) -> Batch:
+        """This rank's share of a batch."""
+        return make_batch(self._recipe, self._network, self._criterion.places, segments, seeds)
+
+    def step(self, batch: Batch) -> float:
+        """One optimiser step on this rank's share of a batch; its loss on this rank."""
         for group in self._optimizer.param_groups:
             group["lr"] = self.learning_rate()
-        moved = {name: tensor.to(self._device) for name, tensor in batch.items()}
-        losses, parts = self._criterion(self._network.train()(moved["img"]), moved)
-        loss = losses.sum() / len(moved["img"])
+        self._network.train()
+        losses = self._criterion(batch.to(self._device))
+        loss = torch.stack(losses).sum()
         self._optimizer.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         self._average_gradients()
         torch.nn.utils.clip_grad_norm_(self._parameters, _GRADIENT_CLIP)
         self._optimizer.step()
         self._steps_done += 1
         self._update_average()
-        self._sums += torch.tensor([*(float(part) for part in parts.values()), 1.0], dtype=torch.float64)
+        self._sums += torch.tensor([*(float(part.detach()) for part in losses), 1.0], dtype=torch.float64)
         return float(loss.detach())
 
     def _average_gradients(self) -> None:
@@ -278,14 +247,8 @@ class _Training:
         means = (self._sums[:-1] / self._sums[-1]).tolist()
         self._sums.zero_()
         self.epochs_done += 1
-        self._schedule_heads()
-        return dict(zip(_LOSSES, means, strict=True))
-
-    def _schedule_heads(self) -> None:
-        """End-to-end heads shift weight from their one-to-many to their one-to-one loss with each epoch."""
-        if hasattr(self._criterion, "update"):
-            self._criterion.updates = self.epochs_done - 1
-            self._criterion.update()
+        self._criterion.schedule(self.epochs_done)
+        return dict(zip(self._criterion.names, means, strict=True))
 
     def export(self) -> TrainerState:
         """A copy of the whole state on the CPU."""
@@ -308,7 +271,7 @@ class _Training:
         self._optimizer.load_state_dict({"state": moments, "param_groups": self._optimizer.state_dict()["param_groups"]})
         for parameter, held in self._optimizer.state.items():  # the fused step pairs numbers as they lie in memory
             held |= {name: torch.empty_like(parameter).copy_(held[name]) for name in ("exp_avg", "exp_avg_sq")}
-        self._schedule_heads()
+        self._criterion.schedule(self.epochs_done)
 
 
 def _under(state: TrainerState, prefix: str) -> TrainerState:

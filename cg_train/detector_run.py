@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from cg_data import storage
 from cg_data.errors import ConfigError
-from cg_data.records import Segment, content_id
-from cg_data.shards import read_segments
+from cg_data.records import content_id
 from cg_data.vocabulary import Split
 from cg_train import tracking
 from cg_train.checkpoint import Keeper
+from cg_train.detector_data import SegmentStore
 from cg_train.recipe import DetectorRecipe
 
 if TYPE_CHECKING:
@@ -45,8 +45,8 @@ def run_detector(job: DetectorJob, *, rank: int, workers: int, keeper: Keeper) -
     from cg_data.detect.detector import save_detector
     from cg_train.detector import train
 
-    segments, validation = _split(job)
-    name = content_id("detector", job.recipe.model_dump(mode="json"), workers, [s.segment_id for s in segments])
+    segments, validation = (_segments(job, split) for split in (Split.TRAIN, Split.VALIDATION))
+    name = content_id("detector", job.recipe.model_dump(mode="json"), workers, segments.ids)
     state = None if keeper.resume_from is None else _load(keeper.resume_from, name)
     reporter = _Reporter(job, keeper, name, rank)
     reporter.begin(state)
@@ -54,6 +54,7 @@ def run_detector(job: DetectorJob, *, rank: int, workers: int, keeper: Keeper) -
         job.recipe,
         segments,
         validation,
+        held=segments.held,
         rank=rank,
         world_size=workers,
         device=_device(job.recipe),
@@ -68,16 +69,19 @@ def run_detector(job: DetectorJob, *, rank: int, workers: int, keeper: Keeper) -
     return figures
 
 
-def _split(job: DetectorJob) -> tuple[list[Segment], list[Segment]]:
-    """Segments to learn from and to choose thresholds on, by id, so that the layout of the shards is forgotten."""
-    by_split: dict[Split, list[Segment]] = {split: [] for split in Split}
-    for segment in read_segments(job.segments_uri):
-        by_split[segment.split].append(segment)
-    for split in (Split.TRAIN, Split.VALIDATION):
-        if not by_split[split]:
-            raise ConfigError(f"{job.segments_uri}: no segment of the {split} split there. Give more subjects or change the fractions.")
-    ordered = {split: sorted(segments, key=lambda s: s.segment_id) for split, segments in by_split.items()}
-    return ordered[Split.TRAIN], ordered[Split.VALIDATION]
+def _segments(job: DetectorJob, split: Split) -> SegmentStore:
+    """Raises:
+    ConfigError: there is nothing to learn from, or to choose thresholds on.
+    """
+    store = SegmentStore(job.segments_uri, split, min_box_s=job.recipe.min_box_s)
+    if not len(store) and store.unknown:
+        raise ConfigError(
+            f"{job.segments_uri}: nobody marked waveforms on the {store.unknown} segments of the {split} split there. "
+            "Train on a corpus with marks, or write them beside the recordings as <name>.marks.csv."
+        )
+    if not len(store):
+        raise ConfigError(f"{job.segments_uri}: no segment of the {split} split there. Give more subjects or change the fractions.")
+    return store
 
 
 def _device(recipe: DetectorRecipe) -> str:

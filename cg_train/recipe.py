@@ -6,7 +6,9 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from cg_data.settings import PageSettings, Settings
+from cg_data.detect.spec import NetworkSettings, SignalNetworkSettings
+from cg_data.detect.thresholds import TargetSettings
+from cg_data.settings import Settings
 from cg_data.vocabulary import SampleKind
 
 Module = Literal["vision", "projector", "language"]
@@ -22,34 +24,37 @@ class ComputeSettings(Settings):
     max_failures: int = Field(default=2, ge=0, description="restarts of the worker group after a lost worker")
 
 
-class DetectorRecipe(Settings):
-    """Training of the waveform detector: an Ultralytics network on an anisotropic grey page, augmented as signal, never as picture."""
+class AugmentSettings(Settings):
+    """How training pages are changed at random, as signal (`cg_train.augment`)."""
 
-    architecture: str = Field(
-        default="yolov8", description="Ultralytics model YAML without size letter, for example yolov8, yolo11, yolo26"
-    )
-    depth_multiple: float = Field(default=0.33, gt=0)
-    width_multiple: float = Field(default=0.125, gt=0)
-    max_channels: int = Field(default=1024, gt=0)
-    distance_bins: int = Field(
-        default=16, ge=1, description="bins per side of a box (reg_max of Ultralytics); 1 gives the distance directly"
-    )
-    page: PageSettings = PageSettings(pixels_per_row=16, pixels_per_second=128, microvolts_per_row=100.0, subcolumns=2, multiple_of=32)
-    min_box_s: float = Field(default=0.15, ge=0, description="boxes of spikes and sharp waves are widened to this")
-    epochs: int = Field(default=4, ge=1)
+    gain_log2: float = Field(default=0.5, ge=0, description="signals are scaled by 2^U(-g, g)")
+    rereference: float = Field(default=0.3, ge=0, le=1, description="share of pages against another reference")
+    noise_uv: float = Field(default=1.0, ge=0, description="greatest root mean square of added white noise")
+    channel_loss: float = Field(default=0.02, ge=0, le=1, description="share of electrodes that are masked")
+    few_channels: float = Field(default=0.03, ge=0, le=1, description="share of pages of which at most six electrodes are left")
+    shift: float = Field(default=0.5, ge=0, le=1, description="share of pages that are turned in time")
+
+
+class DetectorRecipe(Settings):
+    """Training of a waveform detector."""
+
+    network: NetworkSettings = SignalNetworkSettings()
+    min_box_s: float = Field(default=0.15, ge=0, description="marks of spikes and sharp waves are widened to this")
+    epochs: int = Field(default=8, ge=1)
     batch: int = Field(default=8, ge=1, description="pages per step over all workers")
     learning_rate: float = Field(default=3e-3, gt=0)
     weight_decay: float = Field(default=5e-4, ge=0)
     warmup_fraction: float = Field(default=0.05, ge=0, le=1)
     ema_decay: float = Field(default=0.99, ge=0, lt=1)
-    gain_log2: float = Field(default=0.5, ge=0, description="signals are scaled by 2^U(-g, g)")
-    score_floor: float = Field(default=0.05, gt=0, lt=1, description="events below this score are not stored")
+    augment: AugmentSettings = AugmentSettings()
+    score_floor: float = Field(default=0.03, gt=0, lt=1, description="events below this score are not stored")
     nms_iou: float = Field(
         default=0.5,
         gt=0,
         lt=1,
         description="temporal overlap above which the weaker of two events of a class and row goes",
     )
+    targets: TargetSettings = Field(default=TargetSettings(), description="what the working thresholds are chosen for")
     seed: int = 3
     compute: ComputeSettings = ComputeSettings()
 

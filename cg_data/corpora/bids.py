@@ -1,7 +1,8 @@
 """BIDS-EEG (Pernet et al. 2019): ``sub-01/ses-01/eeg/sub-01_ses-01_task-rest_eeg.edf`` with ``_events.tsv`` and ``_channels.tsv``.
 
-Events are read by SzCORE's ``eventType``, by HED tags, or by ``trial_type`` (`cg_data.corpora.bids_terms`). All other text stays in its
-file. A dataset whose recordings have no event table is labelled by the annotations inside them, like a plain folder.
+Events are read by SzCORE's ``eventType``, by HED tags, or by ``trial_type`` (`cg_data.corpora.bids_terms`), which may also be
+``searched:<waveform>`` (`cg_data.reference_labels`). All other text stays in its file. A dataset whose recordings have no event table is
+labelled by the annotations inside them, like a plain folder.
 """
 
 from __future__ import annotations
@@ -96,11 +97,12 @@ def _add_event(row: dict[str, str], marks: Marks) -> None:
     if not terms:
         marks.broken("labels.unknown_term")
     for kind, name in terms:
+        stop_s = marks.duration_s if kind is LabelKind.SEARCHED and duration_s == 0 else onset_s + duration_s
         for channel in channels:
             if channel is None:
                 marks.broken("labels.unknown_channel")
             elif name != Stage.UNKNOWN:
-                marks.add(kind, name, onset_s, onset_s + duration_s, channel=channel)
+                marks.add(kind, name, onset_s, stop_s, channel=channel)
 
 
 def _channels(text: str) -> list[str | None]:

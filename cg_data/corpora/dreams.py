@@ -2,7 +2,8 @@
 
 Excerpts have the marks of two readers, ``Visual_scoring1_excerpt1.txt`` (``[vis1_Spindles/C3-A1]``, then onset and duration per line), and
 ``Hypnogram_excerpt1.txt``; whole nights have ``HypnogramAASM_subject1.txt`` and the same night scored by older rules, which is read only
-where the AASM one is absent. A hypnogram gives one number for each five seconds. Automatic detections are no labels.
+where the AASM one is absent. A hypnogram gives one number for each five seconds. Automatic detections are no labels. A reader looked for
+the waveform of the excerpt on its channel from beginning to end (`LabelKind.SEARCHED`).
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ def sources(uri: str) -> list[Source]:
 
 
 def labels(source: Source, file: SignalFile) -> Labels:
-    """Spindles or K-complexes of each reader, and sleep stages.
+    """Spindles or K-complexes of each reader, that each looked for them, and sleep stages.
 
     Raises:
         StorageError: a label file cannot be fetched.
@@ -75,16 +76,23 @@ def _add_waveforms(lines: list[str], reader: str, marks: Marks) -> None:
         marks.broken("labels.unreadable_file")
         return
     channel = channel_name(title["channel"])
-    for line in lines[1:]:
-        fields = [number(field) for field in line.split()]
-        if len(fields) < 2 or fields[0] is None or fields[1] is None:
-            marks.broken("labels.unreadable_line")
-        elif waveform is None:
-            marks.broken("labels.unknown_term")
-        elif channel is None:
-            marks.broken("labels.unknown_channel")
-        else:
-            marks.add(LabelKind.WAVEFORM, waveform, fields[0], fields[0] + fields[1], channel=channel, reader=reader)
+    kept = [_add_waveform(line, waveform, channel, reader, marks) for line in lines[1:]]
+    if waveform is not None and channel is not None and all(kept):
+        marks.add(LabelKind.SEARCHED, waveform, 0.0, marks.duration_s, channel=channel, reader=reader)
+
+
+def _add_waveform(line: str, waveform: Waveform | None, channel: str | None, reader: str, marks: Marks) -> bool:
+    """Whether the mark of a line is kept."""
+    fields = [number(field) for field in line.split()]
+    if len(fields) < 2 or fields[0] is None or fields[1] is None:
+        marks.broken("labels.unreadable_line")
+    elif waveform is None:
+        marks.broken("labels.unknown_term")
+    elif channel is None:
+        marks.broken("labels.unknown_channel")
+    else:
+        return marks.add(LabelKind.WAVEFORM, waveform, fields[0], fields[0] + fields[1], channel=channel, reader=reader)
+    return False
 
 
 def _add_stages(lines: list[str], marks: Marks) -> None:

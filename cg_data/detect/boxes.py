@@ -17,7 +17,7 @@ from cg_data.vocabulary import CHANNEL_INDEX, N_CHANNELS, SEGMENT_S, WAVEFORM_IN
 
 Marks = npt.NDArray[np.float64]
 
-_NARROW: frozenset[Waveform] = frozenset({Waveform.SPIKE, Waveform.SHARP_WAVE})
+NARROW: frozenset[Waveform] = frozenset({Waveform.SPIKE, Waveform.SHARP_WAVE})
 
 
 def marks_of_labels(labels: Iterable[Label], mask: npt.NDArray[np.bool_], min_box_s: float) -> Marks:
@@ -40,7 +40,7 @@ def marks_of_events(events: Iterable[Event]) -> Marks:
 
 def _mark(waveform: Waveform, channel: str, onset_s: float, duration_s: float, min_box_s: float) -> tuple[float, float, float, float]:
     centre_s = onset_s + duration_s / 2
-    half_s = max(duration_s, min_box_s if waveform in _NARROW else 0.0) / 2
+    half_s = max(duration_s, min_box_s if waveform in NARROW else 0.0) / 2
     start_s, stop_s = max(centre_s - half_s, 0.0), min(centre_s + half_s, float(SEGMENT_S))
     return float(WAVEFORM_INDEX[waveform]), float(CHANNEL_INDEX[channel]), start_s, stop_s
 

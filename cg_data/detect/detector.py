@@ -11,11 +11,10 @@ import safetensors.torch
 import torch
 
 from cg_data import storage
-from cg_data.detect.boxes import Marks, keep_marks, marks_of_boxes
-from cg_data.detect.network import build_network, network_input, predictions_of
+from cg_data.detect.boxes import Marks, keep_marks
+from cg_data.detect.network import build_network
 from cg_data.detect.spec import DetectorSpec
 from cg_data.errors import StorageError
-from cg_data.page_torch import draw_pages
 from cg_data.records import Event, content_id
 from cg_data.vocabulary import CHANNELS, WAVEFORMS, EventSource
 
@@ -32,8 +31,9 @@ class Detector:
         """`network` is of `build_network`, with its weights; it is fused in place for evaluation."""
         self.spec = spec
         self._device = device
-        fusible: Any = network.to(device).eval()
-        self._network = fusible.fuse(verbose=False)
+        folded: Any = network.to(device).eval()
+        folded.fuse()
+        self._network = folded
 
     @classmethod
     def load(cls, folder_uri: str, device: str = "cpu") -> Self:
@@ -46,7 +46,7 @@ class Detector:
         weights = storage.read_bytes(storage.join(folder_uri, "weights.safetensors"))
         if hashlib.sha256(weights).hexdigest() != spec.weights_sha256:
             raise StorageError(f"{folder_uri}: weights.safetensors is not the file that detector.json describes. Train the detector again.")
-        network = build_network(spec)
+        network = build_network(spec.network)
         network.load_state_dict(safetensors.torch.load(weights))
         return cls(network, spec, device)
 
@@ -74,11 +74,9 @@ class Detector:
 
     @torch.inference_mode()
     def _propose(self, eeg_uv: npt.NDArray[np.float32], mask: npt.NDArray[np.bool_]) -> list[tuple[Event, ...]]:
-        pages = draw_pages(eeg_uv, mask, self.spec.page, self._device)
-        output, _ = self._network(network_input(pages))
+        outputs = self._network(*self._network.prepare(eeg_uv, mask, self._device))
         found: list[tuple[Event, ...]] = []
-        for eeg, exists, (boxes, classes, scores) in zip(eeg_uv, mask, predictions_of(output, self.spec.score_floor), strict=True):
-            marks = marks_of_boxes(boxes, classes, self.spec.page)
+        for eeg, exists, (marks, scores) in zip(eeg_uv, mask, self._network.decode(outputs, self.spec.score_floor), strict=True):
             kept = keep_marks(marks, scores, exists, self.spec.nms_iou)
             found.append(self._events(eeg, marks[kept], scores[kept]))
         return found
@@ -98,7 +96,7 @@ class Detector:
             onset_s=onset_s,
             duration_s=duration_s,
             score=round(score, 4),
-            probability=round(score, 4),
+            probability=round(self.spec.probability(waveform, score), 4),
             source=EventSource.DETECTOR,
         )
 

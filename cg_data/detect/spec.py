@@ -2,28 +2,55 @@
 
 from __future__ import annotations
 
+from typing import Annotated, Literal
+
 from pydantic import Field
 
+from cg_data.detect.calibration import Calibration
 from cg_data.settings import PageSettings, Settings
 from cg_data.vocabulary import Waveform
 
 
-class DetectorSpec(Settings):
-    """Architecture, page and working point of a trained detector.
+class SignalNetworkSettings(Settings):
+    """A one-dimensional YOLO on the signal (`cg_data.detect.signal_network`)."""
 
-    `thresholds` holds the working score of each waveform; one that is absent works at `score_floor`. `weights_sha256` ties the file of
-    weights to this description.
+    kind: Literal["signal"] = "signal"
+    width: int = Field(default=24, ge=8, multiple_of=8, description="features of an electrode at 20 ms; 3/2 of it at 40, twice at 80")
+    depth: int = Field(default=2, ge=1, description="convolutions at each scale")
+
+
+class PageNetworkSettings(Settings):
+    """An Ultralytics detection model on a grey page (`cg_data.detect.page_network`). Give a `size`, or multiples of your own."""
+
+    kind: Literal["page"] = "page"
+    architecture: str = Field(
+        default="yolov8", description="Ultralytics model YAML without size letter: yolov8, yolo11, yolo26, or with finer heads yolo26-p2"
+    )
+    size: Literal["n", "s", "m", "l", "x"] | None = Field(default=None, description="Ultralytics' size; then the multiples are unused")
+    depth_multiple: float = Field(default=0.33, gt=0)
+    width_multiple: float = Field(default=0.125, gt=0)
+    max_channels: int = Field(default=1024, gt=0)
+    distance_bins: int = Field(
+        default=16, ge=1, description="bins per side of a box (reg_max of Ultralytics); 1 gives the distance directly"
+    )
+    page: PageSettings = PageSettings(pixels_per_row=16, pixels_per_second=128, microvolts_per_row=100.0, subcolumns=2, multiple_of=32)
+
+
+NetworkSettings = Annotated[SignalNetworkSettings | PageNetworkSettings, Field(discriminator="kind")]
+
+
+class DetectorSpec(Settings):
+    """Network and working point of a trained detector.
+
+    `calibrations` give the probability that an event of a score is right, `thresholds` the working score of each waveform; a waveform
+    that is absent has its score for a probability and works at `score_floor`. `weights_sha256` ties the file of weights to this.
     """
 
-    architecture: str = Field(description="Ultralytics detection YAML without size letter, for example yolov8, yolo11, yolo26")
-    depth_multiple: float = Field(gt=0)
-    width_multiple: float = Field(gt=0)
-    max_channels: int = Field(gt=0)
-    distance_bins: int = Field(ge=1, description="bins per side of a box (reg_max of Ultralytics); 1 gives the distance directly")
-    page: PageSettings
+    network: NetworkSettings
     min_box_s: float = Field(ge=0, description="spikes and sharp waves are marked at least this wide")
     nms_iou: float = Field(gt=0, lt=1, description="temporal overlap above which the weaker of two events of a class and row goes")
     score_floor: float = Field(gt=0, lt=1)
+    calibrations: dict[Waveform, Calibration] = Field(default_factory=dict)
     thresholds: dict[Waveform, float] = Field(default_factory=dict)
     weights_sha256: str = ""
 
@@ -31,6 +58,11 @@ class DetectorSpec(Settings):
     def version(self) -> str:
         """First twelve digits of the weights' hash: the name of this detector in every product."""
         return self.weights_sha256[:12]
+
+    def probability(self, waveform: Waveform, score: float) -> float:
+        """That an event of `score` is right."""
+        calibration = self.calibrations.get(waveform)
+        return score if calibration is None else float(calibration.apply(score))
 
     def threshold(self, waveform: Waveform) -> float:
         return max(self.thresholds.get(waveform, self.score_floor), self.score_floor)

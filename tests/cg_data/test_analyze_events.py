@@ -246,6 +246,13 @@ def test_the_truth_takes_marks_as_they_are() -> None:
     assert truth == annotate_truth(segment(*labels))
 
 
+def test_what_was_looked_for_is_neither_event_nor_finding() -> None:
+    looked = tuple(mark(LabelKind.SEARCHED, waveform, 0.0, 10.0) for waveform in Waveform)
+    spike = mark(LabelKind.WAVEFORM, "spike", 3.1, 0.06, "T3")
+    assert annotate_truth(segment(spike, *looked)) == annotate_truth(segment(spike))
+    assert annotate(segment(spike, *looked), (), detector_version="d1") == annotate(segment(spike), (), detector_version="d1")
+
+
 def test_a_mark_on_a_missing_electrode_becomes_neither_event_nor_finding() -> None:
     mask = ALL.copy()
     mask[[CHANNEL_INDEX["T3"], CHANNEL_INDEX["O2"]]] = False

@@ -15,11 +15,11 @@ from cg_data.analyze.annotate import annotate_truth, event_findings
 from cg_data.audit import Audit, Rate, audit
 from cg_data.errors import StorageError
 from cg_data.instruct.samples import prevalence, samples_of
-from cg_data.records import Annotation, Message, Sample, Segment
+from cg_data.records import Annotation, Label, Message, Sample, Segment
 from cg_data.rows import ANNOTATION_SCHEMA, SAMPLE_SCHEMA, SEGMENT_SCHEMA, table_of
 from cg_data.settings import InstructSettings
 from cg_data.verify import Folders
-from cg_data.vocabulary import FindingKind, SampleKind, SampleSource, Truth, Waveform
+from cg_data.vocabulary import FindingKind, LabelKind, SampleKind, SampleSource, Truth, Waveform
 from tests.cg_data.test_instruct_samples import page
 
 SETTINGS = InstructSettings(binaries=4)
@@ -179,6 +179,22 @@ def test_a_second_reader_who_sees_less_finds_noise(tmp_path, segments, annotatio
     assert row(audit(folders, truth=Truth.MARKS, reader="1").affirmed, FindingKind.SLEEP_SPINDLE).contradicted.value == 0
     doubted = row(audit(folders, truth=Truth.MARKS, reader="2").affirmed, FindingKind.SLEEP_SPINDLE)
     assert 0.15 < doubted.contradicted.value < 0.6
+
+
+def test_a_search_is_no_mark(tmp_path, segments, annotations, samples) -> None:
+    """A reader who only looked judges nothing, and beside marks a search changes no figure."""
+
+    def also(segment: Segment) -> Segment:
+        looked = Label(kind=LabelKind.SEARCHED, name="k_complex", onset_s=0.0, duration_s=10.0, channel="Cz", reader="2")
+        return dataclasses.replace(segment, labels=(*segment.labels, looked))
+
+    marked = [read_by(segment, "1", "sleep_spindle") for segment in segments]
+    plain = write(tmp_path / "plain", marked, annotations, samples)
+    searched = write(tmp_path / "searched", [also(segment) for segment in marked], annotations, samples)
+    for truth in (Truth.MARKS, Truth.PLANTED):
+        assert audit(searched, truth=truth) == audit(plain, truth=truth)
+    with pytest.raises(StorageError, match="reader 2"):
+        audit(searched, truth=Truth.MARKS, reader="2")
 
 
 def test_a_reader_who_marked_nothing_is_named(tmp_path, segments, annotations, samples) -> None:

@@ -60,6 +60,15 @@ def test_without_an_event_table_the_files_own_annotations_count(tmp_path: Path) 
     assert "Roe" not in repr(labels)
 
 
+def test_what_a_reader_looked_for_is_told_by_trial_type(tmp_path: Path) -> None:
+    trees.bids(tmp_path)
+    rows = "onset\tduration\ttrial_type\tchannel\n0\tn/a\tsearched:spike\tn/a\n10\t20\tsearched:sleep_spindle\tC3\n0\t1\tsearched:Doe\tC3\n"
+    put(tmp_path / "sub-02/eeg/sub-02_task-rest_events.tsv", rows)
+    _, labels = read(CorpusName.BIDS, tmp_path, "sub-02_task-rest_eeg.edf")
+    assert brief(labels) == [("searched", "spike", 0.0, 60.0, ""), ("searched", "sleep_spindle", 10.0, 30.0, "C3")]
+    assert broken(labels) == {"labels.unknown_term": 1}
+
+
 def test_damaged_tables_are_counted(tmp_path: Path) -> None:
     stem = "sub-02/eeg/sub-02_task-rest"
     trees.bids(tmp_path)

@@ -78,6 +78,20 @@ def test_dreams_keeps_the_marks_of_both_readers(tmp_path: Path) -> None:
     assert len([x for x in kcomplexes.labels if x.kind == "waveform"]) == 3
 
 
+def test_each_dreams_reader_looked_for_one_waveform_on_one_channel_all_the_time(tmp_path: Path) -> None:
+    trees.dreams(tmp_path)
+    searched = {}
+    for folder in ("DatabaseKcomplexes", "DatabaseSpindles", "DatabaseSubjects"):
+        (source,) = CORPORA[CorpusName.DREAMS].sources(str(tmp_path / folder))
+        labels = CORPORA[CorpusName.DREAMS].labels(source, trees.EdfFile.open(source.uri)).labels
+        searched[folder] = [(x.name, x.onset_s, x.duration_s, x.channel, x.reader) for x in labels if x.kind == "searched"]
+    assert searched == {
+        "DatabaseKcomplexes": [("k_complex", 0.0, 60.0, "Cz", reader) for reader in ("1", "2")],
+        "DatabaseSpindles": [("sleep_spindle", 0.0, 60.0, "C3", reader) for reader in ("1", "2")],
+        "DatabaseSubjects": [],
+    }
+
+
 def test_dreams_hypnograms_have_five_second_steps(tmp_path: Path) -> None:
     trees.dreams(tmp_path)
     excerpt = CORPORA[CorpusName.DREAMS].sources(str(tmp_path / "DatabaseSpindles"))[0]
@@ -101,6 +115,7 @@ def test_damaged_dreams_files_cost_only_their_lines(tmp_path: Path) -> None:
     put(tmp_path / "Visual_scoring2_excerpt2.txt", "1 2\n")
     put(tmp_path / "Hypnogram_excerpt2.txt", "[hypnogram]\n5\nwake\n7\n2\n")
     _, labels = read(CorpusName.DREAMS, tmp_path, "excerpt2.edf")
+    assert brief(labels, kind="searched") == []  # spindles of the lost lines may be anywhere
     assert [x[1:4] for x in brief(labels)] == [("wake", 0.0, 5.0), ("sleep_spindle", 3.0, 3.5), ("n2", 15.0, 20.0)]
     assert broken(labels) == {
         "labels.beyond_recording": 1,

@@ -81,6 +81,13 @@ def test_words_on_the_list_stay(planted: Path, tmp_path: Path) -> None:
     assert (made.notes_kept, made.notes_dropped, made.labels_replaced) == (2, 1, 1)
 
 
+def test_what_a_reader_looked_for_stays(tmp_path: Path) -> None:
+    notes = (note(0.0, 12.0, "searched:spike"), note(0.0, 12.0, "searched:k_complex@@EEG Cz-REF"))
+    (tmp_path / "a.edf").write_bytes(make(Spec(plus="EDF+C", notes=notes)))
+    kept = EdfFile.open(deidentify(str(tmp_path / "a.edf"), str(tmp_path / "clean"), SALT).uri).annotations
+    assert {n.text for n in kept} == {"searched:spike", "searched:k_complex@@EEG Cz-REF"}
+
+
 def test_what_is_said_after_a_seizure_mark_goes_and_the_mark_stays(tmp_path: Path) -> None:
     spec = Spec(n_records=12, plus="EDF+C", notes=(note(3.0, 0.0, "seizure starts, Jane Doe calls out"),))
     (tmp_path / "a.edf").write_bytes(make(spec))
@@ -94,7 +101,9 @@ def test_a_label_that_may_tell_who_it_was_becomes_a_number(label: str, tmp_path:
     assert EdfFile.open(deidentify(str(tmp_path / "a.edf"), str(tmp_path / "clean"), SALT).uri).labels == ("EEG Fp1", "CH 2")
 
 
-@pytest.mark.parametrize("text", ["seizure # 120361 starts", "Eyes closed, Jane", "spike@@Jane", "spike@@EEG Fp1-Jane", "Sleep stage W J"])
+@pytest.mark.parametrize(
+    "text", ["seizure # 120361 starts", "Eyes closed, Jane", "spike@@Jane", "spike@@EEG Fp1-Jane", "Sleep stage W J", "searched:Jane"]
+)
 def test_a_note_that_only_begins_like_one_on_the_list_goes(text: str, tmp_path: Path) -> None:
     (tmp_path / "a.edf").write_bytes(make(Spec(plus="EDF+C", notes=(note(3.0, 0.0, text),))))
     assert EdfFile.open(deidentify(str(tmp_path / "a.edf"), str(tmp_path / "clean"), SALT).uri).annotations == ()

@@ -87,6 +87,21 @@ def test_only_notes_of_the_allow_list_become_labels() -> None:
     ]
 
 
+def test_a_search_is_of_one_electrode_or_of_all_and_without_a_duration_lasts_to_the_end() -> None:
+    notes = [
+        note(0, 0, "searched:spike"),
+        note(2, 3, "searched:k_complex@@EEG Cz-REF"),
+        note(4, 0, "searched:Jane"),
+        note(5, 1, "searched:"),
+    ]
+    spec = Spec(plus="EDF+C", notes=notes)
+    labels = describe(EdfFile.from_bytes(make(spec), "x.edf"), source=Source(uri="x"), corpus="edf", settings=SETTINGS).labels
+    assert [(label.kind, label.name, label.channel, label.onset_s, label.duration_s) for label in labels] == [
+        (LabelKind.SEARCHED, "spike", "", 0.0, 12.0),
+        (LabelKind.SEARCHED, "k_complex", "Cz", 2.0, 3.0),
+    ]
+
+
 def test_a_seizure_may_be_given_by_its_two_ends(real_eeg: Path) -> None:
     edf = EdfFile.open(str(real_eeg / "epviz_demo.edf"))
     (seizure,) = [x for x in describe(edf, source=Source(uri="x"), corpus="edf", settings=SETTINGS).labels if x.kind == LabelKind.SEIZURE]

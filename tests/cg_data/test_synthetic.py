@@ -56,6 +56,12 @@ def test_labels_read_back_are_the_planted_truth(recorded: list[Recorded], read_b
         assert sorted((label.name, label.channel, round(label.onset_s, 3)) for label in labels) == planted
 
 
+def test_every_waveform_was_looked_for_everywhere(read_back: list[tuple[Recording, list[Segment]]]) -> None:
+    for recording, _ in read_back:
+        searched = [(x.name, x.channel, x.onset_s, x.duration_s) for x in recording.labels if x.kind == LabelKind.SEARCHED]
+        assert sorted(searched) == sorted((waveform.value, "", 0.0, recording.duration_s) for waveform in Waveform)
+
+
 def test_every_state_lasts_where_it_was_planted(recorded: list[Recorded], read_back: list[tuple[Recording, list[Segment]]]) -> None:
     for one, (recording, _) in zip(recorded, read_back, strict=True):
         stages = [label for label in recording.labels if label.kind == LabelKind.STAGE]

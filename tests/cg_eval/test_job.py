@@ -52,6 +52,12 @@ def test_annotation_noise_counts_pages_with_missed_and_invented_findings(tmp_pat
     assert FindingKind.ALPHA_RHYTHM not in noise["kinds"]
 
 
+def test_what_was_looked_for_is_on_no_page(segments: list[Segment]) -> None:
+    looked = tuple(Label(kind=LabelKind.SEARCHED, name=waveform, onset_s=0.0, duration_s=10.0) for waveform in Waveform)
+    for segment in segments[:4]:
+        assert job.reference_kinds(dataclasses.replace(segment, labels=segment.labels + looked)) == job.reference_kinds(segment)
+
+
 def test_no_test_subject_is_the_users_to_mend(tmp_path: Path, segments: list[Segment]) -> None:
     pages = [dataclasses.replace(s, split=Split.TRAIN) for s in segments[:2]]
     _, segments_uri = _store(tmp_path, pages, {})

@@ -16,7 +16,7 @@ from cg_data.corpora.synthetic.subject import Recorded, record
 from cg_data.corpora.synthetic.traits import State, make_subject
 from cg_data.progress import Progress, silent
 from cg_data.settings import SyntheticSettings
-from cg_data.vocabulary import CHANNELS
+from cg_data.vocabulary import CHANNELS, WAVEFORMS
 
 _STATE_TEXTS = {
     State.EYES_CLOSED: ("Sleep stage W", "Eyes closed"),
@@ -47,7 +47,10 @@ def write_corpus(out_uri: str, settings: SyntheticSettings, progress: Progress =
 
 
 def edf_bytes(recorded: Recorded) -> bytes:
-    """A recording as an EDF+C file, 0.1 uV a step, truth as annotations (`cg_data.reference_labels` reads them back)."""
+    """A recording as an EDF+C file, 0.1 uV a step, truth as annotations (`cg_data.reference_labels` reads them back).
+
+    Every waveform is marked wherever it is (``searched``).
+    """
     sfreq_hz = recorded.subject.sfreq_hz
     rows = [*zip((_label(name) for name in CHANNELS), recorded.eeg_uv, strict=True), ("ECG", recorded.ecg_uv)]
     signals = [
@@ -60,13 +63,15 @@ def edf_bytes(recorded: Recorded) -> bytes:
         edfio.EdfAnnotation(start_s, stop_s - start_s, text) for start_s, stop_s, state in recorded.timeline for text in _STATE_TEXTS[state]
     ]
     truths = [edfio.EdfAnnotation(t.onset_s, t.duration_s, f"{t.name}@@{_label(t.channel)}") for t in recorded.truths]
+    duration_s = recorded.timeline[-1][1]
+    searched = [edfio.EdfAnnotation(0, duration_s, f"searched:{waveform}") for waveform in WAVEFORMS]
     edf = edfio.Edf(
         signals,
         patient=edfio.Patient(code=f"CGS-{recorded.subject.number:04d}"),
         recording=edfio.Recording(startdate=_START.date()),
         starttime=_START.time(),
         data_record_duration=1,
-        annotations=sorted([*states, *truths], key=lambda a: (a.onset, a.text)),
+        annotations=sorted([*states, *truths, *searched], key=lambda a: (a.onset, a.text)),
     )
     return edf.to_bytes()
 

@@ -1,0 +1,137 @@
+"""The paper's way: an Ultralytics detection model built from its YAML for pages of one grey channel and nine classes.
+
+Ultralytics reads its environment when it is first imported; `quieten_ultralytics` must come before. It then makes no network look-up,
+installs nothing and keeps its settings file in a folder of this process that goes with it.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import yaml
+
+from cg_data.detect.boxes import marks_of_boxes
+from cg_data.detect.network import Candidates
+from cg_data.detect.spec import PageNetworkSettings
+from cg_data.errors import ConfigError
+from cg_data.page import page_shape
+from cg_data.page_torch import draw_pages
+from cg_data.settings import PageSettings
+from cg_data.vocabulary import WAVEFORMS
+
+
+def quieten_ultralytics() -> None:
+    """Set the environment that keeps Ultralytics off the network and out of the user's home. Call before the first import of it."""
+    os.environ.update(YOLO_OFFLINE="true", YOLO_AUTOINSTALL="false", YOLO_VERBOSE="false")
+    if "YOLO_CONFIG_DIR" not in os.environ:
+        folder = tempfile.mkdtemp(prefix="cg-ultralytics-")
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+        os.environ["YOLO_CONFIG_DIR"] = folder
+
+
+class PageNetwork(torch.nn.Module):
+    """Pages in, boxes out. `yolo` is the Ultralytics model, which keeps its own way of training.
+
+    Raises:
+        ConfigError: no detection model of that name is installed, the page's sides do not fit its coarsest grid, or its
+            rows are derived ones.
+    """
+
+    def __init__(self, settings: PageNetworkSettings) -> None:
+        super().__init__()
+        quieten_ultralytics()
+        from ultralytics.nn.tasks import DetectionModel
+
+        self.page = settings.page
+        network = DetectionModel(_architecture(settings), ch=1, nc=len(WAVEFORMS), verbose=False)
+        _check_page(settings.page, int(max(network.model[-1].stride)))
+        self.yolo = network.to(memory_format=torch.channels_last)  # the order that CPU kernels prefer
+
+    @property
+    def strides(self) -> list[int]:
+        """Pixels of a cell of each grid of the head."""
+        return [int(stride) for stride in self.yolo.model[-1].stride]
+
+    @property
+    def sides(self) -> tuple[int, int]:
+        """Height and width of the page in pixels."""
+        return page_shape(self.page)
+
+    def raw(self, pages: torch.Tensor) -> Any:
+        """What Ultralytics' losses take."""
+        return self.yolo(network_input(pages))
+
+    def forward(self, pages: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Pages, uint8 `(n, height, width)`, to `(n, 4 + classes, anchors)` with centre, width and height in pixels and scores, or, from an
+        end-to-end head, `(n, k, 6)` with corners, score and class."""
+        return (self.yolo(network_input(pages))[0],)
+
+    def prepare(self, eeg_uv: npt.NDArray[np.float32], mask: npt.NDArray[np.bool_], device: torch.device | str) -> tuple[torch.Tensor, ...]:
+        """See `WaveformNetwork`."""
+        return (draw_pages(eeg_uv, mask, self.page, device),)
+
+    def decode(self, outputs: tuple[torch.Tensor, ...], score_floor: float) -> list[Candidates]:
+        """See `WaveformNetwork`."""
+        boxes = predictions_of(outputs[0], score_floor)
+        return [(marks_of_boxes(corners, classes, self.page), scores) for corners, classes, scores in boxes]
+
+    def fuse(self) -> None:
+        """Fold batch normalisation into the convolutions."""
+        self.yolo.fuse(verbose=False)
+
+
+def _check_page(page: PageSettings, stride: int) -> None:
+    if page.montage is not None:
+        raise ConfigError(f"train.detector.network.page.montage: detectors read the nineteen stored rows, not {page.montage}. Take it out.")
+    if any(side % stride for side in page_shape(page)):
+        raise ConfigError(
+            f"train.detector.network.page.multiple_of: this network needs sides in multiples of {stride} pixels, not {page.multiple_of}."
+        )
+
+
+def _architecture(settings: PageNetworkSettings) -> dict[str, Any]:
+    """The model's YAML with its one size, named "n" because Ultralytics tests size letters."""
+    import ultralytics
+
+    name = settings.architecture
+    found = sorted((Path(ultralytics.__file__).parent / "cfg" / "models").rglob(f"{name}.yaml"))
+    config: dict[str, Any] = yaml.safe_load(found[0].read_text()) if found else {}
+    if not config or config["head"][-1][2] != "Detect":
+        raise ConfigError(f"train.detector.network.architecture: {name!r} is no Ultralytics detection model. Use yolov8, yolo11 or yolo26.")
+    own = [settings.depth_multiple, settings.width_multiple, settings.max_channels]
+    scale = config["scales"][settings.size] if settings.size else own
+    return config | {"scales": {"n": scale}, "scale": "n", "reg_max": settings.distance_bins}
+
+
+def network_input(pages: torch.Tensor) -> torch.Tensor:
+    """Pages, uint8 `(n, height, width)`, as float32 `(n, 1, height, width)`: ink is 1 and paper 0, as is the padding of convolutions."""
+    return 1.0 - pages[:, None].float() / 255.0
+
+
+_Boxes = tuple[npt.NDArray[np.float32], npt.NDArray[np.int64], npt.NDArray[np.float32]]
+
+
+def predictions_of(output: torch.Tensor, score_floor: float) -> list[_Boxes]:
+    """Boxes `(k, 4)` in pixels (left, top, right, bottom), classes `(k,)` and scores `(k,)` of each page, before any suppression.
+
+    `output` is that of `PageNetwork.forward`.
+    """
+    if output.shape[1] != 4 + len(WAVEFORMS):
+        pages = [page[page[:, 4] >= score_floor] for page in output.float().cpu()]
+        return [(p[:, :4].numpy(), p[:, 5].long().numpy(), p[:, 4].numpy()) for p in pages]
+    return [_dense_predictions(page, score_floor) for page in output.float().cpu()]
+
+
+def _dense_predictions(page: torch.Tensor, score_floor: float) -> _Boxes:
+    classes, anchors = torch.nonzero(page[4:] >= score_floor, as_tuple=True)
+    centre, half = page[:2, anchors], page[2:4, anchors] / 2
+    corners = torch.cat([centre - half, centre + half]).T.contiguous()
+    return corners.numpy(), classes.numpy(), page[4 + classes, anchors].numpy()
