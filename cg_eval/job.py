@@ -230,7 +230,7 @@ def _store(
     """Write answers, events and figures; metrics.json last, for its presence says that all is there."""
     from cg_data.detect.boxes import marks_of_labels
     from cg_data.detect.spec import DetectorSpec
-    from cg_eval.detection import detector_figures
+    from cg_eval.detection.bench_figures import detector_figures
 
     spec = DetectorSpec.model_validate(storage.read_json(storage.join(detector_folder, "detector.json")))
     thresholds = {waveform: spec.threshold(waveform) for waveform in FINDING_OF_WAVEFORM}

@@ -233,10 +233,10 @@ def test_a_reference_is_found_once_and_only_on_its_channel_with_half_overlap() -
     assert spikes.references == 4
 
 
-def test_average_precision_is_the_area_under_the_envelope() -> None:
-    # Ranks: hit, miss, hit, miss of three references: 1/3 * 1 + 1/3 * 2/3.
+def test_average_precision_is_the_envelope_at_101_recalls() -> None:
+    # Ranks: hit, miss, hit, miss of three references: precision 1 at recalls of 0 to 0.33, then 2/3 up to 0.66.
     spikes = match([[_event(1.0, 0.9), _event(3.0, 0.8), _event(5.0, 0.7), _event(9.0, 0.6)]], [_truth(1.0, 5.0, 7.0)])[Waveform.SPIKE]
-    assert average_precision(spikes) == pytest.approx(1 / 3 + 2 / 9)
+    assert average_precision(spikes) == pytest.approx((34 + 33 * 2 / 3) / 101)
     assert best_threshold(spikes) == 0.7
     assert math.isnan(average_precision(match([[]], [_truth()])[Waveform.SPIKE]))
 
@@ -262,7 +262,7 @@ def test_metrics_are_plain_json_with_every_waveform_and_its_counts() -> None:
     assert (spike["references"], spike["events"], spike["hits"]) == (2, 2, 1)
     assert (spike["precision"], spike["recall"], spike["f1"], spike["threshold"]) == (0.5, 0.5, 0.5, 0.5)
     assert figures["waveforms"]["k_complex"]["ap50"] is None
-    assert figures["map50"] == spike["ap50"] == 0.5
+    assert figures["map50"] == spike["ap50"] == pytest.approx(51 / 101)
     assert len(figures["waveforms"]) == 9
 
 
