@@ -7,9 +7,14 @@ import numpy.typing as npt
 
 from cg_data.detect.boxes import Marks
 from cg_data.records import Event, Label
-from cg_data.vocabulary import CHANNELS, WAVEFORMS, LabelKind, Waveform
+from cg_data.vocabulary import CHANNELS, SEGMENT_S, WAVEFORMS, LabelKind, Waveform
 from cg_eval.detection.pages import Found, Page
 from tests.records_small import event
+
+SEARCHED: tuple[Label, ...] = tuple(
+    Label(kind=LabelKind.SEARCHED, name=waveform, onset_s=0.0, duration_s=float(SEGMENT_S)) for waveform in WAVEFORMS
+)
+"""Labels of a page on which all that there is was marked."""
 
 
 def random_pages(seed: int, pages: int = 25) -> tuple[list[list[Event]], list[Marks]]:
@@ -38,16 +43,19 @@ def _near(rng: np.random.Generator, mark: npt.NDArray[np.float64], bonus: float)
 
 
 def page_of_marks(number: int, subject: str, marks: Marks, reader: str = "") -> Page:
-    """A page whose labels are `marks`."""
+    """A page on which all that there is was marked: `marks`."""
     return Page(
         segment_id=f"segment-{number:03d}",
         recording_id=f"recording-{subject}",
         corpus="synthetic",
         subject=subject,
         mask=np.ones(len(CHANNELS), dtype=np.bool_),
-        labels=tuple(
-            Label(kind=LabelKind.WAVEFORM, name=WAVEFORMS[int(c)], onset_s=a, duration_s=b - a, channel=CHANNELS[int(row)], reader=reader)
-            for c, row, a, b in marks.tolist()
+        labels=(
+            *SEARCHED,
+            *(
+                Label(kind=LabelKind.WAVEFORM, name=WAVEFORMS[int(c)], onset_s=a, duration_s=b - a, channel=CHANNELS[int(r)], reader=reader)
+                for c, r, a, b in marks.tolist()
+            ),
         ),
     )
 

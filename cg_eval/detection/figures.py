@@ -42,11 +42,11 @@ def evaluate(pages: Sequence[Page], found: Found, settings: EvalSettings) -> Eva
         settings: resamples and seed of the intervals.
     """
     names, owners = np.unique([page.subject for page in pages], return_inverse=True)
-    truth = found.truth(pages)
-    matches = match(found.events, truth)
+    events, truth = found.judgeable(pages)
+    matches = match(events, truth)
     weights = subject_weights(len(names), resamples=settings.resamples, seed=settings.seed)
     table = ap_table(matches, references_by_subject(truth, owners, len(names)), owners, weights)
-    judged = [judge(events, marks) for events, marks in zip(found.events, truth, strict=True)]
+    judged = [judge(found_there, marks) for found_there, marks in zip(events, truth, strict=True)]
     working = [page.at(found.thresholds) for page in judged]
     tally = _tally(pages, found, working, settings)
     seen = [str(w) for w in WAVEFORMS if tally.count(_key(w, "references"), _key(w, "events"))]
@@ -57,7 +57,7 @@ def evaluate(pages: Sequence[Page], found: Found, settings: EvalSettings) -> Eva
         "pages": len(pages),
         "subjects": len(names),
         "minutes": minutes_of(pages),
-        "proposals": sum(len(events) for events in found.events),
+        "proposals": sum(map(len, events)),
         **{f"m{name}": figure(*table.of_all(levels), len(names)) for name, levels in LEVELS.items()},
         "classes": [_class_row(Waveform(name), tally, table, matches, len(names)) for name in seen],
         "all": _all_row(tally),

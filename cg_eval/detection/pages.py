@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -11,8 +12,9 @@ import pyarrow as pa
 
 from cg_data import storage
 from cg_data.detect.boxes import Marks, marks_of_labels
+from cg_data.detect.references import known_events, references_of
 from cg_data.records import Event, Label, Segment
-from cg_data.rows import SEGMENT_SCHEMA, event_from_row
+from cg_data.rows import SEGMENT_SCHEMA, event_from_row, labels_from_rows
 from cg_data.vocabulary import SEGMENT_S, LabelKind, Waveform
 
 PAGE_SCHEMA = pa.schema([SEGMENT_SCHEMA.field(name) for name in ("segment_id", "recording_id", "corpus", "subject", "mask", "labels")])
@@ -50,9 +52,15 @@ class Page:
         """The marks of waveforms among its labels."""
         return tuple(label for label in self.labels if label.kind is LabelKind.WAVEFORM)
 
-    def truth(self, min_box_s: float, reader: str | None = None) -> Marks:
-        """Reference marks of all readers, or of one."""
-        return marks_of_labels((e for e in self.labels if reader is None or e.reader == reader), self.mask, min_box_s)
+    @property
+    def is_known(self) -> bool:
+        """Whether its labels say of some waveform where it is, or where it is not."""
+        references = references_of(self, min_box_s=0.0)
+        return bool(len(references.marks) or references.known)
+
+    def marks_of(self, reader: str, min_box_s: float) -> Marks:
+        """Reference marks of one reader."""
+        return marks_of_labels((label for label in self.labels if label.reader == reader), self.mask, min_box_s)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -65,9 +73,11 @@ class Found:
     thresholds: Mapping[Waveform, float]
     events: tuple[tuple[Event, ...], ...]
 
-    def truth(self, pages: Sequence[Page]) -> list[Marks]:
-        """Reference marks of each page as this detector was taught to mark."""
-        return [page.truth(self.min_box_s) for page in pages]
+    def judgeable(self, pages: Sequence[Page]) -> tuple[list[tuple[Event, ...]], list[Marks]]:
+        """Of each page the events that its labels call right or wrong, and its marks as this detector was taught to mark."""
+        references = [references_of(page, min_box_s=self.min_box_s) for page in pages]
+        events = [known_events(found, known) for found, known in zip(self.events, references, strict=True)]
+        return events, [known.marks for known in references]
 
 
 def minutes_of(pages: Sequence[Page]) -> float:
@@ -100,9 +110,8 @@ def read_pages(uri: str) -> list[Page]:
     return [_page_from_row(row) for row in sorted(storage.read_table(uri).to_pylist(), key=lambda row: row["segment_id"])]
 
 
-def _page_from_row(row: dict[str, object]) -> Page:
-    labels = tuple(Label(**{**label, "kind": LabelKind(label["kind"])}) for label in row["labels"])  # type: ignore[attr-defined]
-    return Page(**{**row, "mask": np.asarray(row["mask"], dtype=np.bool_), "labels": labels})  # type: ignore[arg-type]
+def _page_from_row(row: dict[str, Any]) -> Page:
+    return Page(**{**row, "mask": np.asarray(row["mask"], dtype=np.bool_), "labels": labels_from_rows(row["labels"])})
 
 
 def write_found(folder_uri: str, segment_ids: Sequence[str], found: Found) -> None:

@@ -53,7 +53,7 @@ def _count_page(page: Page, events: Sequence[Event], found: Found, twice: Rows) 
     waveforms = [w for w in WAVEFORMS if (page.recording_id, w) in twice]
     if not waveforms:
         return counts
-    all_marks = {reader: page.truth(found.min_box_s, reader) for reader in READERS}
+    all_marks = {reader: page.marks_of(reader, found.min_box_s) for reader in READERS}
     all_marks[DETECTOR] = marks_of_events(e for e in events if e.score >= found.thresholds[e.waveform])
     for waveform in waveforms:
         rows = sorted(row for row in twice[page.recording_id, waveform] if page.mask[row])

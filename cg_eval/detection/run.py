@@ -103,9 +103,10 @@ def _marked_pages(segments_uri: str, split: Split) -> list[Page]:
     pages = sorted((page_of(s) for s in _segments(segments_uri, split)), key=lambda page: page.segment_id)
     if not pages:
         raise UserError(f"{segments_uri}: no segment of the {split} split there. Run `cg data segments` first, or choose another --split.")
-    if not any(page.waveforms for page in pages):
+    known = [page for page in pages if page.is_known]
+    if not known:
         raise UserError(f"{segments_uri}: none of the {len(pages)} segments of the {split} split has a reference mark of a waveform.")
-    return pages
+    return known
 
 
 def _segments(segments_uri: str, split: Split) -> Iterator[Segment]:
@@ -120,7 +121,7 @@ def _propose(detector: Detector, segments: Iterable[Segment], pages: Sequence[Pa
     for batch in _batches(segments):
         found = detector.propose(np.stack([s.eeg_uv for s in batch]), np.stack([s.mask for s in batch]))
         events |= zip((s.segment_id for s in batch), found, strict=True)
-        progress(len(events), len(pages), name)
+        progress(min(len(events), len(pages)), len(pages), name)
     return Found(
         name=name,
         version=detector.version,

@@ -60,7 +60,7 @@ def test_average_precision_of_a_resample_is_that_of_its_pages_at_every_overlap()
     pages, found = random_evaluation(7)
     table = evaluate(pages, found, SETTINGS).ap
     again, same = repeated(pages, found, DRAWN)
-    literal = match(same.events, same.truth(again))
+    literal = match(*same.judgeable(again))
     expected = np.array([[average_precision(literal[w], level) for level in range(len(IOUS))] for w in WAVEFORMS])
     np.testing.assert_allclose(table.resampled[0], expected, atol=1e-12)
     assert np.isnan(expected).any()
@@ -70,7 +70,7 @@ def test_average_precision_of_a_resample_is_that_of_its_pages_at_every_overlap()
 def test_the_figures_are_those_of_training_on_the_same_pages() -> None:
     pages, found = random_evaluation(3)
     figures = evaluate(pages, found, SETTINGS).figures
-    plain = detection_metrics(found.events, found.truth(pages), found.thresholds)
+    plain = detection_metrics(*found.judgeable(pages), found.thresholds)
     for name in ("map50", "map75", "map5095"):
         assert figures[name]["value"] == pytest.approx(plain[name], abs=1e-12)
         assert figures[name]["low"] < figures[name]["value"] < figures[name]["high"]

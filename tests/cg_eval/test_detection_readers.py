@@ -51,7 +51,7 @@ def copies(pages: list[Page], reader: str, score: float = 0.9) -> list[tuple[Eve
 def test_kappa_and_f1_are_those_of_samples_and_pairs() -> None:
     pages = pages_read_twice(1)
     (row,) = agreement(pages, found_of(pages, [()] * len(pages)))
-    first, second = ([readers.occupied(p.truth(0.0, who), [C3]) for p in pages] for who in ("1", "2"))
+    first, second = ([readers.occupied(p.marks_of(who, 0.0), [C3]) for p in pages] for who in ("1", "2"))
     pair = row["pairs"][0]
     assert pair["kappa"]["value"] == pytest.approx(cohen_kappa_score(np.concatenate(first).ravel(), np.concatenate(second).ravel()))
     assert 0.3 < pair["kappa"]["low"] < pair["kappa"]["value"] < pair["kappa"]["high"] < 1

@@ -142,7 +142,10 @@ def test_a_folder_without_a_detector_is_refused_before_anything_is_lost(place: P
 def test_a_split_without_pages_or_marks_is_refused(place: Path, segments: list[Segment]) -> None:
     with pytest.raises(UserError, match="no segment of the validation split there"):
         run(place, {"good": str(place / "good")}, Split.VALIDATION)
-    bare = [dataclasses.replace(s, labels=tuple(e for e in s.labels if e.kind != LabelKind.WAVEFORM)) for s in segments]
+    bare = [
+        dataclasses.replace(s, labels=tuple(e for e in s.labels if e.kind not in (LabelKind.WAVEFORM, LabelKind.SEARCHED)))
+        for s in segments
+    ]
     for number in range(2):
         storage.write_table(str(place / "segments" / f"part-{number}.parquet"), table_of(bare[number::2], SEGMENT_SCHEMA))
     with pytest.raises(UserError, match="none of the 40 segments of the test split has a reference mark"):
