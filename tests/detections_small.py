@@ -37,17 +37,23 @@ def _near(rng: np.random.Generator, mark: npt.NDArray[np.float64], bonus: float)
     return event(WAVEFORMS[waveform], CHANNELS[row], onset_s, length_s, score)
 
 
-def page_of_marks(number: int, subject: str, marks: Marks, reader: str = "") -> Page:
-    """A page whose labels are `marks`."""
+def page_of_marks(number: int, subject: str, marks: Marks, reader: str = "", searched: str = "") -> Page:
+    """A page whose labels are `marks` of a reader who looked for every waveform, on the channel `searched` or everywhere."""
+    looked = [Label(kind=LabelKind.SEARCHED, name=w, onset_s=0.0, duration_s=10.0, channel=searched, reader=reader) for w in WAVEFORMS]
     return Page(
         segment_id=f"segment-{number:03d}",
         recording_id=f"recording-{subject}",
         corpus="synthetic",
         subject=subject,
         mask=np.ones(len(CHANNELS), dtype=np.bool_),
-        labels=tuple(
-            Label(kind=LabelKind.WAVEFORM, name=WAVEFORMS[int(c)], onset_s=a, duration_s=b - a, channel=CHANNELS[int(row)], reader=reader)
-            for c, row, a, b in marks.tolist()
+        labels=(
+            *looked,
+            *(
+                Label(
+                    kind=LabelKind.WAVEFORM, name=WAVEFORMS[int(c)], onset_s=a, duration_s=b - a, channel=CHANNELS[int(row)], reader=reader
+                )
+                for c, row, a, b in marks.tolist()
+            ),
         ),
     )
 

@@ -10,10 +10,10 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from cg_data import storage
-from cg_data.detect.boxes import Marks, marks_of_labels
+from cg_data.detect.references import References, references_of
 from cg_data.records import Event, Label, Segment
 from cg_data.rows import SEGMENT_SCHEMA, event_from_row
-from cg_data.vocabulary import SEGMENT_S, LabelKind, Waveform
+from cg_data.vocabulary import LabelKind, Waveform
 
 PAGE_SCHEMA = pa.schema([SEGMENT_SCHEMA.field(name) for name in ("segment_id", "recording_id", "corpus", "subject", "mask", "labels")])
 """``pages.parquet``: the pages of an evaluation with their labels."""
@@ -45,14 +45,13 @@ class Page:
     mask: npt.NDArray[np.bool_]
     labels: tuple[Label, ...]
 
-    @property
-    def waveforms(self) -> tuple[Label, ...]:
-        """The marks of waveforms among its labels."""
-        return tuple(label for label in self.labels if label.kind is LabelKind.WAVEFORM)
+    def references(self, min_box_s: float) -> References:
+        """What is known of the page; two readers' marks of one event are one."""
+        return references_of(self, min_box_s=min_box_s)
 
-    def truth(self, min_box_s: float, reader: str | None = None) -> Marks:
-        """Reference marks of all readers, or of one."""
-        return marks_of_labels((e for e in self.labels if reader is None or e.reader == reader), self.mask, min_box_s)
+    def of_reader(self, reader: str) -> Page:
+        """The page as one reader labelled it."""
+        return dataclasses.replace(self, labels=tuple(label for label in self.labels if label.reader == reader))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -64,15 +63,6 @@ class Found:
     min_box_s: float
     thresholds: Mapping[Waveform, float]
     events: tuple[tuple[Event, ...], ...]
-
-    def truth(self, pages: Sequence[Page]) -> list[Marks]:
-        """Reference marks of each page as this detector was taught to mark."""
-        return [page.truth(self.min_box_s) for page in pages]
-
-
-def minutes_of(pages: Sequence[Page]) -> float:
-    """Time that the pages last, in minutes."""
-    return len(pages) * SEGMENT_S / 60
 
 
 def page_of(segment: Segment) -> Page:

@@ -103,8 +103,14 @@ def _marked_pages(segments_uri: str, split: Split) -> list[Page]:
     pages = sorted((page_of(s) for s in _segments(segments_uri, split)), key=lambda page: page.segment_id)
     if not pages:
         raise UserError(f"{segments_uri}: no segment of the {split} split there. Run `cg data segments` first, or choose another --split.")
-    if not any(page.waveforms for page in pages):
+    known = [page.references(min_box_s=0.0) for page in pages]
+    if not any(len(references.marks) for references in known):
         raise UserError(f"{segments_uri}: none of the {len(pages)} segments of the {split} split has a reference mark of a waveform.")
+    if not any(references.known for references in known):
+        raise UserError(
+            f"{segments_uri}: nothing says where a waveform was looked for, so that no event can be called false. Make the segments anew, "
+            "or say it in the table of marks beside the recording (searched:WAVEFORM)."
+        )
     return pages
 
 

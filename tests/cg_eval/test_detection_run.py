@@ -16,7 +16,7 @@ from PIL import Image
 from cg_data import storage
 from cg_data.detect.detector import Detector
 from cg_data.errors import ConfigError, UserError
-from cg_data.records import Event, Segment
+from cg_data.records import Event, Label, Segment
 from cg_data.rows import SEGMENT_SCHEMA, table_of
 from cg_data.vocabulary import LabelKind, Split, Waveform
 from cg_eval.detection.draw import pictures
@@ -29,6 +29,7 @@ from tests.detections_small import random_evaluation
 from tests.records_small import event
 
 SETTINGS = EvalSettings(resamples=100)
+LOOKED = tuple(Label(kind=LabelKind.SEARCHED, name=w, onset_s=0.0, duration_s=10.0) for w in Waveform)
 
 
 class Knowing:
@@ -37,14 +38,10 @@ class Knowing:
     def __init__(self, segments: list[Segment], waveforms: set[Waveform]) -> None:
         self.version = "knowing"
         self.spec = SimpleNamespace(min_box_s=0.0, threshold=lambda waveform: 0.5)
-        self._events = {
-            s.eeg_uv.tobytes(): tuple(
-                event(Waveform(e.name), e.channel, e.onset_s, e.duration_s)
-                for e in s.labels
-                if e.kind == "waveform" and e.name in waveforms
-            )
-            for s in segments
-        }
+        self._events = {s.eeg_uv.tobytes(): tuple(self._event(e) for e in marks_of(s) if e.name in waveforms) for s in segments}
+
+    def _event(self, label: Label) -> Event:
+        return event(Waveform(label.name), label.channel, label.onset_s, label.duration_s)
 
     def propose(self, eeg_uv: npt.NDArray[np.float32], mask: npt.NDArray[np.bool_]) -> list[tuple[Event, ...]]:
         assert eeg_uv.shape[1:] == (19, 2000)
@@ -52,9 +49,14 @@ class Knowing:
         return [self._events[page.tobytes()] for page in eeg_uv]
 
 
+def marks_of(segment: Segment) -> list[Label]:
+    return [label for label in segment.labels if label.kind is LabelKind.WAVEFORM]
+
+
 @pytest.fixture
 def place(tmp_path: Path, segments: list[Segment], monkeypatch: pytest.MonkeyPatch) -> Path:
     """Shards of forty test pages and two training pages, and two detector folders: one finds all, one no spindle."""
+    segments = [dataclasses.replace(s, labels=(*s.labels, *LOOKED)) for s in segments]
     train = [dataclasses.replace(s, segment_id=f"train-{s.segment_id}", split=Split.TRAIN) for s in segments[:2]]
     parts = (segments[25:] + train, segments[:25])
     for number, part in enumerate(parts):
@@ -139,14 +141,21 @@ def test_a_folder_without_a_detector_is_refused_before_anything_is_lost(place: P
     assert (place / "out" / "metrics.json").exists()
 
 
-def test_a_split_without_pages_or_marks_is_refused(place: Path, segments: list[Segment]) -> None:
+def test_a_split_without_pages_marks_or_searches_is_refused(place: Path, segments: list[Segment]) -> None:
     with pytest.raises(UserError, match="no segment of the validation split there"):
         run(place, {"good": str(place / "good")}, Split.VALIDATION)
-    bare = [dataclasses.replace(s, labels=tuple(e for e in s.labels if e.kind != LabelKind.WAVEFORM)) for s in segments]
-    for number in range(2):
-        storage.write_table(str(place / "segments" / f"part-{number}.parquet"), table_of(bare[number::2], SEGMENT_SCHEMA))
+    _relabel(place, segments, LOOKED)
     with pytest.raises(UserError, match="none of the 40 segments of the test split has a reference mark"):
         run(place, {"good": str(place / "good")})
+    _relabel(place, segments, None)
+    with pytest.raises(UserError, match="nothing says where a waveform was looked for"):
+        run(place, {"good": str(place / "good")})
+
+
+def _relabel(place: Path, segments: list[Segment], labels: tuple[Label, ...] | None) -> None:
+    made = [s if labels is None else dataclasses.replace(s, labels=labels) for s in segments]
+    for number in range(2):
+        storage.write_table(str(place / "segments" / f"part-{number}.parquet"), table_of(made[number::2], SEGMENT_SCHEMA))
 
 
 def test_pictures_are_drawn_of_any_figures() -> None:
