@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import numpy.typing as npt
 
 from cg_data.detect.boxes import Marks
 from cg_data.records import Event, Label
-from cg_data.vocabulary import CHANNELS, WAVEFORMS, LabelKind, Waveform
+from cg_data.vocabulary import CHANNELS, SEGMENT_S, WAVEFORMS, LabelKind, Waveform
 from cg_eval.detection.pages import Found, Page
 from tests.records_small import event
+
+SEARCHED: tuple[Label, ...] = tuple(
+    Label(kind=LabelKind.SEARCHED, name=waveform, onset_s=0.0, duration_s=float(SEGMENT_S)) for waveform in WAVEFORMS
+)
+"""Labels of a page on which all that there is was marked."""
 
 
 def random_pages(seed: int, pages: int = 25) -> tuple[list[list[Event]], list[Marks]]:
@@ -39,7 +46,7 @@ def _near(rng: np.random.Generator, mark: npt.NDArray[np.float64], bonus: float)
 
 def page_of_marks(number: int, subject: str, marks: Marks, reader: str = "", searched: str = "") -> Page:
     """A page whose labels are `marks` of a reader who looked for every waveform, on the channel `searched` or everywhere."""
-    looked = [Label(kind=LabelKind.SEARCHED, name=w, onset_s=0.0, duration_s=10.0, channel=searched, reader=reader) for w in WAVEFORMS]
+    looked = [dataclasses.replace(label, channel=searched, reader=reader) for label in SEARCHED]
     return Page(
         segment_id=f"segment-{number:03d}",
         recording_id=f"recording-{subject}",
@@ -68,8 +75,6 @@ def random_evaluation(seed: int, pages: int = 24, subjects: int = 6) -> tuple[li
 
 def repeated(pages: list[Page], found: Found, drawn: dict[str, int]) -> tuple[list[Page], Found]:
     """The pages of each subject as often as it was drawn, each time as a subject of its own."""
-    import dataclasses
-
     taken = [(i, time) for i, page in enumerate(pages) for time in range(drawn[page.subject])]
     again = [dataclasses.replace(pages[i], subject=f"{pages[i].subject}-{time}") for i, time in taken]
     return again, dataclasses.replace(found, events=tuple(found.events[i] for i, _ in taken))

@@ -116,6 +116,26 @@ ABSENT_FROM_BACKGROUND: dict[str, Waveforms] = {
 seizure."""
 
 
+class Labelled(Protocol):
+    """What carries labels: a segment, or one without its signal."""
+
+    @property
+    def corpus(self) -> str: ...
+    @property
+    def mask(self) -> Bools: ...
+    @property
+    def labels(self) -> tuple[Label, ...]: ...
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Labels:
+    """The labels of a segment without the segment."""
+
+    corpus: str
+    mask: Bools
+    labels: tuple[Label, ...]
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Region:
     """Some waveforms on some rows for some time: `rows` `(19,)`, `start_s` up to `stop_s` of the page, `waveforms` `(9,)`."""
@@ -138,17 +158,6 @@ class References:
     marks: Marks
     coarse: tuple[Region, ...]
     known: tuple[Region, ...]
-
-
-class Labelled(Protocol):
-    """What is needed of a segment: of which corpus it is, which electrodes it has, and its labels."""
-
-    @property
-    def corpus(self) -> str: ...
-    @property
-    def mask(self) -> Bools: ...
-    @property
-    def labels(self) -> tuple[Label, ...]: ...
 
 
 def references_of(segment: Labelled, *, min_box_s: float) -> References:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,8 +13,8 @@ import pyarrow as pa
 from cg_data import storage
 from cg_data.detect.references import References, references_of
 from cg_data.records import Event, Label, Segment
-from cg_data.rows import SEGMENT_SCHEMA, event_from_row
-from cg_data.vocabulary import LabelKind, Waveform
+from cg_data.rows import SEGMENT_SCHEMA, event_from_row, labels_from_rows
+from cg_data.vocabulary import Waveform
 
 PAGE_SCHEMA = pa.schema([SEGMENT_SCHEMA.field(name) for name in ("segment_id", "recording_id", "corpus", "subject", "mask", "labels")])
 """``pages.parquet``: the pages of an evaluation with their labels."""
@@ -90,9 +91,8 @@ def read_pages(uri: str) -> list[Page]:
     return [_page_from_row(row) for row in sorted(storage.read_table(uri).to_pylist(), key=lambda row: row["segment_id"])]
 
 
-def _page_from_row(row: dict[str, object]) -> Page:
-    labels = tuple(Label(**{**label, "kind": LabelKind(label["kind"])}) for label in row["labels"])  # type: ignore[attr-defined]
-    return Page(**{**row, "mask": np.asarray(row["mask"], dtype=np.bool_), "labels": labels})  # type: ignore[arg-type]
+def _page_from_row(row: dict[str, Any]) -> Page:
+    return Page(**{**row, "mask": np.asarray(row["mask"], dtype=np.bool_), "labels": labels_from_rows(row["labels"])})
 
 
 def write_found(folder_uri: str, segment_ids: Sequence[str], found: Found) -> None:

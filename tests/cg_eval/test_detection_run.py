@@ -29,7 +29,6 @@ from tests.detections_small import random_evaluation
 from tests.records_small import event
 
 SETTINGS = EvalSettings(resamples=100)
-LOOKED = tuple(Label(kind=LabelKind.SEARCHED, name=w, onset_s=0.0, duration_s=10.0) for w in Waveform)
 
 
 class Knowing:
@@ -56,7 +55,6 @@ def marks_of(segment: Segment) -> list[Label]:
 @pytest.fixture
 def place(tmp_path: Path, segments: list[Segment], monkeypatch: pytest.MonkeyPatch) -> Path:
     """Shards of forty test pages and two training pages, and two detector folders: one finds all, one no spindle."""
-    segments = [dataclasses.replace(s, labels=(*s.labels, *LOOKED)) for s in segments]
     train = [dataclasses.replace(s, segment_id=f"train-{s.segment_id}", split=Split.TRAIN) for s in segments[:2]]
     parts = (segments[25:] + train, segments[:25])
     for number, part in enumerate(parts):
@@ -144,16 +142,26 @@ def test_a_folder_without_a_detector_is_refused_before_anything_is_lost(place: P
 def test_a_split_without_pages_marks_or_searches_is_refused(place: Path, segments: list[Segment]) -> None:
     with pytest.raises(UserError, match="no segment of the validation split there"):
         run(place, {"good": str(place / "good")}, Split.VALIDATION)
-    _relabel(place, segments, LOOKED)
+    _relabel(place, segments, LabelKind.WAVEFORM)
     with pytest.raises(UserError, match="none of the 40 segments of the test split has a reference mark"):
         run(place, {"good": str(place / "good")})
-    _relabel(place, segments, None)
+    _relabel(place, segments, LabelKind.SEARCHED)
     with pytest.raises(UserError, match="nothing says where a waveform was looked for"):
         run(place, {"good": str(place / "good")})
 
 
-def _relabel(place: Path, segments: list[Segment], labels: tuple[Label, ...] | None) -> None:
-    made = [s if labels is None else dataclasses.replace(s, labels=labels) for s in segments]
+@pytest.mark.usefixtures("quick")
+def test_pages_of_which_nothing_is_known_are_left_out(place: Path, segments: list[Segment]) -> None:
+    unknown = [dataclasses.replace(s, labels=()) for s in segments[:15]]
+    storage.write_table(str(place / "segments" / "part-1.parquet"), table_of(unknown, SEGMENT_SCHEMA))
+    metrics = run(place, {"good": str(place / "good")})
+    assert metrics["detectors"]["good"]["pages"] == 15
+    assert metrics["detectors"]["good"]["map50"]["value"] == 1.0
+
+
+def _relabel(place: Path, segments: list[Segment], without: LabelKind) -> None:
+    """Take one kind of label from every segment."""
+    made = [dataclasses.replace(s, labels=tuple(label for label in s.labels if label.kind is not without)) for s in segments]
     for number in range(2):
         storage.write_table(str(place / "segments" / f"part-{number}.parquet"), table_of(made[number::2], SEGMENT_SCHEMA))
 
