@@ -103,18 +103,19 @@ def take(overlap: Floats, least: Floats) -> Indices:
 
 def average_precision(matches: Matches, level: int = 0) -> float:
     """Mean precision envelope at `RECALLS` for the least overlap `IOUS[level]`; 0 without events, NaN without references."""
-    if matches.references == 0:
-        return float("nan")
-    hits = matches.hits_at[level]
-    true = np.cumsum(hits)
+    return float(precision_curve(matches, level).mean()) if matches.references else float("nan")
+
+
+def precision_curve(matches: Matches, level: int = 0) -> Floats:
+    """Precision envelope at `RECALLS`, `(101,)`, for the least overlap `IOUS[level]`; there must be references."""
+    true = np.cumsum(matches.hits_at[level])
     precision = true / np.arange(1, len(true) + 1)
-    return interpolated(true / matches.references, np.maximum.accumulate(precision[::-1])[::-1])
+    return at_recalls(true / matches.references, np.maximum.accumulate(precision[::-1])[::-1])
 
 
-def interpolated(recall: Floats, envelope: Floats) -> float:
-    """Mean of the precision `envelope` `(n,)` at `RECALLS`, where `recall` `(n,)` first reaches each; 0 where it never does."""
-    at = np.searchsorted(recall, RECALLS, side="left")
-    return float(np.append(envelope, 0.0)[at].sum() / len(RECALLS))
+def at_recalls(recall: Floats, envelope: Floats) -> Floats:
+    """The precision `envelope` `(n,)` at `RECALLS`, where `recall` `(n,)` first reaches each; 0 where it never does."""
+    return np.append(envelope, 0.0)[np.searchsorted(recall, RECALLS, side="left")]
 
 
 def best_threshold(matches: Matches) -> float:

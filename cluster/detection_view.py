@@ -100,15 +100,12 @@ def _merged(console: Console, merged: Mapping[str, Any]) -> None:
 
 
 def _calibration(console: Console, calibration: Mapping[str, Any]) -> None:
-    working = {row["waveform"]: row for row in calibration["working"]}
-    none = {what: {"n": 0, "ece": {"value": None, "low": None, "high": None}} for what in ("score", "probability")}
-    rows = []
-    for row in calibration["proposals"]:
-        parts = (row, working.get(row["waveform"], none))
-        cells = [(f"{part['score']['n']:,}", number(part["score"]["ece"]), number(part["probability"]["ece"])) for part in parts]
-        rows.append((short(row["waveform"]), *cells[0], *cells[1]))
-    columns = ("Class", "Proposals", "score", "probability", "Working events", "score", "probability")
-    _table(console, "Expected calibration error before and after calibration", columns, rows)
+    for part, title in (("proposals", "all proposals"), ("working", "events at the working thresholds")):
+        rows = [
+            (short(row["waveform"]), f"{row['score']['n']:,}", number(row["score"]["ece"]), number(row["probability"]["ece"]))
+            for row in calibration[part]
+        ]
+        _table(console, f"Expected calibration error, {title}", ("Class", "Events", "Before (score)", "After (probability)"), rows)
 
 
 def _readers(console: Console, readers: Sequence[Mapping[str, Any]]) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import numpy.typing as npt
 
@@ -42,8 +44,9 @@ def _near(rng: np.random.Generator, mark: npt.NDArray[np.float64], bonus: float)
     return event(WAVEFORMS[waveform], CHANNELS[row], onset_s, length_s, score)
 
 
-def page_of_marks(number: int, subject: str, marks: Marks, reader: str = "") -> Page:
-    """A page on which all that there is was marked: `marks`."""
+def page_of_marks(number: int, subject: str, marks: Marks, reader: str = "", searched: str = "") -> Page:
+    """A page whose labels are `marks` of a reader who looked for every waveform, on the channel `searched` or everywhere."""
+    looked = [dataclasses.replace(label, channel=searched, reader=reader) for label in SEARCHED]
     return Page(
         segment_id=f"segment-{number:03d}",
         recording_id=f"recording-{subject}",
@@ -51,10 +54,12 @@ def page_of_marks(number: int, subject: str, marks: Marks, reader: str = "") -> 
         subject=subject,
         mask=np.ones(len(CHANNELS), dtype=np.bool_),
         labels=(
-            *SEARCHED,
+            *looked,
             *(
-                Label(kind=LabelKind.WAVEFORM, name=WAVEFORMS[int(c)], onset_s=a, duration_s=b - a, channel=CHANNELS[int(r)], reader=reader)
-                for c, r, a, b in marks.tolist()
+                Label(
+                    kind=LabelKind.WAVEFORM, name=WAVEFORMS[int(c)], onset_s=a, duration_s=b - a, channel=CHANNELS[int(row)], reader=reader
+                )
+                for c, row, a, b in marks.tolist()
             ),
         ),
     )
@@ -70,8 +75,6 @@ def random_evaluation(seed: int, pages: int = 24, subjects: int = 6) -> tuple[li
 
 def repeated(pages: list[Page], found: Found, drawn: dict[str, int]) -> tuple[list[Page], Found]:
     """The pages of each subject as often as it was drawn, each time as a subject of its own."""
-    import dataclasses
-
     taken = [(i, time) for i, page in enumerate(pages) for time in range(drawn[page.subject])]
     again = [dataclasses.replace(pages[i], subject=f"{pages[i].subject}-{time}") for i, time in taken]
     return again, dataclasses.replace(found, events=tuple(found.events[i] for i, _ in taken))

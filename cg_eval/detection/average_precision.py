@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
 from cg_data.vocabulary import WAVEFORMS, Waveform
-from cg_train.detection_metrics import IOUS, STRICT, Matches, average_precision, interpolated
+from cg_train.detection_metrics import IOUS, RECALLS, STRICT, Matches, at_recalls, average_precision, precision_curve
 
 Floats = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.int64]
@@ -22,11 +22,13 @@ _AT_ONCE = 100
 class ApTable:
     """Average precision `(classes, overlaps)` at the least overlaps `IOUS`, and of each resample `(resamples, classes, overlaps)`.
 
-    NaN for a class without references (in a resample: whose references were not drawn).
+    NaN for a class without references (in a resample: whose references were not drawn) or that was looked for nowhere. `curves` are the
+    precision envelopes at `RECALLS` for an overlap of 0.5, None of such a class.
     """
 
     value: Floats
     resampled: Floats
+    curves: Mapping[Waveform, list[float] | None]
 
     def of_class(self, waveform: Waveform, levels: Sequence[int]) -> tuple[float, Floats]:
         """Mean over the overlaps `levels` of one class: the value, and that of every resample."""
@@ -42,7 +44,9 @@ LEVELS: dict[str, list[int]] = {"ap50": [0], "ap75": [STRICT], "ap5095": list(ra
 """Which overlaps the stated figures are means over."""
 
 
-def ap_table(matches: Mapping[Waveform, Matches], references: Floats, owners: Indices, weights: Floats) -> ApTable:
+def ap_table(
+    matches: Mapping[Waveform, Matches], references: Floats, owners: Indices, weights: Floats, known: Collection[Waveform] = WAVEFORMS
+) -> ApTable:
     """Average precision of every class.
 
     Args:
@@ -50,10 +54,17 @@ def ap_table(matches: Mapping[Waveform, Matches], references: Floats, owners: In
         references: number of references of each subject and class, `(subjects, classes)`.
         owners: index of the subject of each page.
         weights: how often each subject counts in each resample, `(resamples, subjects)`.
+        known: classes that were looked for anywhere.
     """
-    value = np.array([[average_precision(matches[w], level) for level in range(len(IOUS))] for w in WAVEFORMS])
-    columns = [resampled_ap(matches[w], references[:, i], owners, weights) for i, w in enumerate(WAVEFORMS)]
-    return ApTable(value=value, resampled=np.stack(columns, axis=1))
+    judged = {w: matches[w] if w in known else dataclasses.replace(matches[w], references=0) for w in WAVEFORMS}
+    counts = references * np.array([w in known for w in WAVEFORMS])
+    value = np.array([[average_precision(judged[w], level) for level in range(len(IOUS))] for w in WAVEFORMS])
+    columns = [resampled_ap(judged[w], counts[:, i], owners, weights) for i, w in enumerate(WAVEFORMS)]
+    return ApTable(value=value, resampled=np.stack(columns, axis=1), curves={w: _curve(m) for w, m in judged.items()})
+
+
+def _curve(matches: Matches) -> list[float] | None:
+    return [round(p, 4) for p in precision_curve(matches).tolist()] if matches.references else None
 
 
 def resampled_ap(matches: Matches, references: Floats, owners: Indices, weights: Floats) -> Floats:
@@ -80,7 +91,7 @@ def _interpolated(true: Floats, counted: Floats, references: Floats) -> Floats:
     precision = true / np.maximum(counted, 1.0)
     envelope = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
     rows = zip(true, envelope, references, strict=True)
-    return np.array([interpolated(t / n, e) if n else np.nan for t, e, n in rows])
+    return np.array([at_recalls(t / n, e).sum() / len(RECALLS) if n else np.nan for t, e, n in rows])
 
 
 def _mean_of_known(ap: Floats) -> Floats:

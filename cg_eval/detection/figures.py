@@ -11,18 +11,18 @@ from typing import Any
 import numpy as np
 
 from cg_data.detect.boxes import Marks
+from cg_data.detect.references import References, known_events
 from cg_data.intervals import subject_weights
+from cg_data.records import Event
 from cg_data.vocabulary import SEGMENT_S, WAVEFORM_INDEX, WAVEFORMS, Waveform
 from cg_eval.detection import confusion, merged, readers, taxonomy
 from cg_eval.detection.average_precision import LEVELS, ApTable, Indices, ap_table
 from cg_eval.detection.judged import JudgedPage, judge
-from cg_eval.detection.pages import Found, Page, minutes_of
+from cg_eval.detection.pages import Found, Page
 from cg_eval.detection.reliability import view
-from cg_eval.detection.tally import Counts, Floats, Key, Tally, by_subject, figure, rates
+from cg_eval.detection.tally import NO_FIGURE, Counts, Floats, Key, Tally, by_subject, figure, minutes
 from cg_eval.settings import EvalSettings
-from cg_train.detection_metrics import RECALLS, Matches, match
-
-MINUTES: Key = ("minutes",)
+from cg_train.detection_metrics import match
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -36,38 +36,65 @@ class Evaluation:
 def evaluate(pages: Sequence[Page], found: Found, settings: EvalSettings) -> Evaluation:
     """Compute everything that there is to say of a detector.
 
+    Events that can be called neither right nor wrong, where nobody looked for their waveform, are in no figure. Of a waveform that was
+    looked for nowhere only the recall is known; it is not in mAP and in no sum.
+
     Args:
         pages: marked pages.
         found: what the detector proposes on them, down to a low score.
         settings: resamples and seed of the intervals.
     """
-    names, owners = np.unique([page.subject for page in pages], return_inverse=True)
-    events, truth = found.judgeable(pages)
-    matches = match(events, truth)
-    weights = subject_weights(len(names), resamples=settings.resamples, seed=settings.seed)
-    table = ap_table(matches, references_by_subject(truth, owners, len(names)), owners, weights)
-    judged = [judge(found_there, marks) for found_there, marks in zip(events, truth, strict=True)]
+    references = [page.references(found.min_box_s) for page in pages]
+    events = [known_events(of_page, known) for of_page, known in zip(found.events, references, strict=True)]
+    judged = [judge(of_page, known.marks) for of_page, known in zip(events, references, strict=True)]
     working = [page.at(found.thresholds) for page in judged]
-    tally = _tally(pages, found, working, settings)
-    seen = [str(w) for w in WAVEFORMS if tally.count(_key(w, "references"), _key(w, "events"))]
+    tally = _tally(pages, found, references, working, settings)
+    known = [w for w in WAVEFORMS if tally.total(minutes(w)) > 0]
+    names, owners = np.unique([page.subject for page in pages], return_inverse=True)
+    table = _ap_table(events, [r.marks for r in references], owners, known, settings)
     figures = {
         "version": found.version,
         "min_box_s": found.min_box_s,
         "thresholds": {str(w): found.thresholds[w] for w in WAVEFORMS},
         "pages": len(pages),
         "subjects": len(names),
-        "minutes": minutes_of(pages),
-        "proposals": sum(map(len, events)),
+        "minutes": len(pages) * SEGMENT_S / 60,
+        "proposals": sum(map(len, found.events)),
+        "judged_proposals": sum(map(len, events)),
         **{f"m{name}": figure(*table.of_all(levels), len(names)) for name, levels in LEVELS.items()},
-        "classes": [_class_row(Waveform(name), tally, table, matches, len(names)) for name in seen],
-        "all": _all_row(tally),
+        **_working_tables(tally, table, known, len(names)),
         "confusion": confusion.matrix(tally),
-        "taxonomy": taxonomy.table(tally, seen, MINUTES),
-        "merged": merged.table(tally, seen, MINUTES),
         "readers": readers.table(tally),
         "calibration": _calibration(judged, working, owners, len(names), settings),
     }
     return Evaluation(figures=figures, ap=table)
+
+
+def _working_tables(tally: Tally, table: ApTable, known: Sequence[Waveform], n_subjects: int) -> dict[str, Any]:
+    """Tables by class: of those with references or events, and of errors and whole events of those that were looked for."""
+    seen = [w for w in WAVEFORMS if tally.count(_key(w, "references"), _key(w, "events"))]
+    judged = [str(w) for w in seen if w in known]
+    return {
+        "classes": [_class_row(w, tally, table, n_subjects, known=w in known) for w in seen],
+        "all": _rates(tally, judged, minutes("all")),
+        "taxonomy": taxonomy.table(tally, judged),
+        "merged": merged.table(tally, judged),
+    }
+
+
+def _ap_table(
+    events: Sequence[Sequence[Event]], truth: Sequence[Marks], owners: Indices, known: Sequence[Waveform], settings: EvalSettings
+) -> ApTable:
+    n_subjects = int(owners.max()) + 1
+    weights = subject_weights(n_subjects, resamples=settings.resamples, seed=settings.seed)
+    return ap_table(match(events, truth), references_by_subject(truth, owners, n_subjects), owners, weights, known)
+
+
+def known_seconds(references: References) -> dict[str, float]:
+    """Time of a page in which each waveform was looked for on any channel, and under "all" in which any was."""
+    regions = {str(w): [r for r in references.known if r.waveforms[i]] for i, w in enumerate(WAVEFORMS)} | {"all": references.known}
+    marks = {name: np.array([(0.0, 0.0, r.start_s, r.stop_s) for r in of]).reshape(-1, 4) for name, of in regions.items()}
+    return {name: float(np.diff(merged.merged_times(of), axis=1).sum()) for name, of in marks.items()}
 
 
 def references_by_subject(truth: Sequence[Marks], owners: Indices, n_subjects: int) -> Floats:
@@ -78,22 +105,23 @@ def references_by_subject(truth: Sequence[Marks], owners: Indices, n_subjects: i
     return counts
 
 
-def _tally(pages: Sequence[Page], found: Found, working: Sequence[JudgedPage], settings: EvalSettings) -> Tally:
-    subjects = [page.subject for page in pages]
-    of_pages = [
+def _tally(
+    pages: Sequence[Page], found: Found, references: Sequence[References], working: Sequence[JudgedPage], settings: EvalSettings
+) -> Tally:
+    counts = [
         _count(page) + confusion.count(page) + taxonomy.count(page) + merged.count(page) + of_readers
         for page, of_readers in zip(working, readers.count(pages, found), strict=True)
     ]
-    return Tally(by_subject(subjects, [{MINUTES: SEGMENT_S / 60, **counts} for counts in of_pages]), settings)
+    times = [{minutes(name): s / 60 for name, s in known_seconds(known).items()} for known in references]
+    return Tally(by_subject([page.subject for page in pages], [{**t, **c} for t, c in zip(times, counts, strict=True)]), settings)
 
 
 def _count(page: JudgedPage) -> Counts:
     """References, events and hits of each class at the working thresholds."""
     counts: Counts = Counter()
-    for what, marks in (("references", page.truth), ("events", page.found), ("hits", page.found[page.hits])):
+    wrong = page.found[~page.hits]
+    for what, marks in (("references", page.truth), ("events", page.found), ("hits", page.found[page.hits]), ("false", wrong)):
         counts.update(_key(WAVEFORMS[int(index)], what) for index in marks[:, 0])
-        counts.update(_key("all", what) for _ in marks)
-    counts.update(_key(name, "false") for i in np.flatnonzero(~page.hits) for name in (WAVEFORMS[int(page.found[i, 0])], "all"))
     return counts
 
 
@@ -101,31 +129,31 @@ def _key(waveform: str, what: str) -> Key:
     return ("working", str(waveform), what)
 
 
-def _all_row(tally: Tally) -> dict[str, Any]:
-    """Sums over all classes (micro averages)."""
-    keys = (_key("all", what) for what in ("references", "events", "hits"))
-    return {**rates(tally, *keys), "false_per_minute": tally.rate({_key("all", "false"): 1.0}, {MINUTES: 1.0})}
-
-
-def _class_row(waveform: Waveform, tally: Tally, table: ApTable, matches: Mapping[Waveform, Matches], n_subjects: int) -> dict[str, Any]:
-    keys = (_key(waveform, what) for what in ("references", "events", "hits"))
+def _rates(tally: Tally, waveforms: Sequence[str], time: Key) -> dict[str, Any]:
+    """Counts, precision, recall, F1 and false events a minute of some classes together."""
+    names = ("references", "events", "hits", "false")
+    references, events, hits, false = (dict.fromkeys((_key(w, what) for w in waveforms), 1.0) for what in names)
     return {
-        "waveform": str(waveform),
-        **rates(tally, *keys),
-        "false_per_minute": tally.rate({_key(waveform, "false"): 1.0}, {MINUTES: 1.0}),
-        **{name: figure(*table.of_class(waveform, levels), n_subjects) for name, levels in LEVELS.items()},
-        "curve": _curve(matches[waveform]),
+        "references": tally.count(*references),
+        "events": tally.count(*events),
+        "hits": tally.count(*hits),
+        "minutes": tally.total(time),
+        "precision": tally.share(hits, events),
+        "recall": tally.share(hits, references),
+        "f1": tally.share(dict.fromkeys(hits, 2.0), {**events, **references}),
+        "false_per_minute": tally.rate(false, {time: 1.0}),
     }
 
 
-def _curve(matches: Matches) -> list[float] | None:
-    """The precision envelope at each of `RECALLS`, for an overlap of 0.5; None without references."""
-    if not matches.references:
-        return None
-    true = np.cumsum(matches.hits)
-    envelope = np.maximum.accumulate((true / np.arange(1, len(true) + 1))[::-1])[::-1]
-    at = np.searchsorted(true / matches.references, RECALLS, side="left")
-    return [round(float(p), 4) for p in np.append(envelope, 0.0)[at]]
+def _class_row(waveform: Waveform, tally: Tally, table: ApTable, n_subjects: int, *, known: bool) -> dict[str, Any]:
+    untold = {} if known else {"precision": dict(NO_FIGURE), "f1": dict(NO_FIGURE)}
+    return {
+        "waveform": str(waveform),
+        **_rates(tally, [str(waveform)], minutes(waveform)),
+        **untold,
+        **{name: figure(*table.of_class(waveform, levels), n_subjects) for name, levels in LEVELS.items()},
+        "curve": table.curves[waveform],
+    }
 
 
 def _calibration(

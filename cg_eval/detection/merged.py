@@ -16,7 +16,7 @@ import numpy.typing as npt
 from cg_data.detect.boxes import Marks
 from cg_data.vocabulary import WAVEFORM_INDEX, WAVEFORMS
 from cg_eval.detection.judged import JudgedPage
-from cg_eval.detection.tally import Counts, Key, Tally
+from cg_eval.detection.tally import Counts, Key, Tally, minutes
 
 Times = npt.NDArray[np.float64]
 
@@ -43,13 +43,13 @@ def count(page: JudgedPage) -> Counts:
     return counts
 
 
-def table(tally: Tally, waveforms: Sequence[str], minutes: Key) -> dict[str, Any]:
+def table(tally: Tally, waveforms: Sequence[str]) -> dict[str, Any]:
     """Sensitivity, precision (found references over these and false events), F1 and false events a minute, of each class and of all."""
-    rows = [{"waveform": name, **_row(tally, [name], minutes)} for name in waveforms]
-    return {"classes": rows, "all": _row(tally, waveforms, minutes)}
+    rows = [{"waveform": name, **_row(tally, [name], minutes(name))} for name in waveforms]
+    return {"classes": rows, "all": _row(tally, waveforms, minutes("all"))}
 
 
-def _row(tally: Tally, waveforms: Sequence[str], minutes: Key) -> dict[str, Any]:
+def _row(tally: Tally, waveforms: Sequence[str], time: Key) -> dict[str, Any]:
     references, hits, false = ([_key(w, what) for w in waveforms] for what in ("references", "hits", "false"))
     hit, wanted, wrong = (dict.fromkeys(keys, 1.0) for keys in (hits, references, false))
     return {
@@ -60,7 +60,7 @@ def _row(tally: Tally, waveforms: Sequence[str], minutes: Key) -> dict[str, Any]
         "precision": tally.share(hit, {**hit, **wrong}),
         # F1 of sensitivity and precision: 2 TP / (2 TP + FN + FP), and TP + FN are the references.
         "f1": tally.share(dict.fromkeys(hits, 2.0), {**hit, **wanted, **wrong}),
-        "false_per_minute": tally.rate(wrong, {minutes: 1.0}),
+        "false_per_minute": tally.rate(wrong, {time: 1.0}),
     }
 
 

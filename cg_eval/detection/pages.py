@@ -11,11 +11,10 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from cg_data import storage
-from cg_data.detect.boxes import Marks, marks_of_labels
-from cg_data.detect.references import known_events, references_of
+from cg_data.detect.references import References, references_of
 from cg_data.records import Event, Label, Segment
 from cg_data.rows import SEGMENT_SCHEMA, event_from_row, labels_from_rows
-from cg_data.vocabulary import SEGMENT_S, LabelKind, Waveform
+from cg_data.vocabulary import Waveform
 
 PAGE_SCHEMA = pa.schema([SEGMENT_SCHEMA.field(name) for name in ("segment_id", "recording_id", "corpus", "subject", "mask", "labels")])
 """``pages.parquet``: the pages of an evaluation with their labels."""
@@ -47,20 +46,13 @@ class Page:
     mask: npt.NDArray[np.bool_]
     labels: tuple[Label, ...]
 
-    @property
-    def waveforms(self) -> tuple[Label, ...]:
-        """The marks of waveforms among its labels."""
-        return tuple(label for label in self.labels if label.kind is LabelKind.WAVEFORM)
+    def references(self, min_box_s: float) -> References:
+        """What is known of the page; two readers' marks of one event are one."""
+        return references_of(self, min_box_s=min_box_s)
 
-    @property
-    def is_known(self) -> bool:
-        """Whether its labels say of some waveform where it is, or where it is not."""
-        references = references_of(self, min_box_s=0.0)
-        return bool(len(references.marks) or references.known)
-
-    def marks_of(self, reader: str, min_box_s: float) -> Marks:
-        """Reference marks of one reader."""
-        return marks_of_labels((label for label in self.labels if label.reader == reader), self.mask, min_box_s)
+    def of_reader(self, reader: str) -> Page:
+        """The page as one reader labelled it."""
+        return dataclasses.replace(self, labels=tuple(label for label in self.labels if label.reader == reader))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -72,17 +64,6 @@ class Found:
     min_box_s: float
     thresholds: Mapping[Waveform, float]
     events: tuple[tuple[Event, ...], ...]
-
-    def judgeable(self, pages: Sequence[Page]) -> tuple[list[tuple[Event, ...]], list[Marks]]:
-        """Of each page the events that its labels call right or wrong, and its marks as this detector was taught to mark."""
-        references = [references_of(page, min_box_s=self.min_box_s) for page in pages]
-        events = [known_events(found, known) for found, known in zip(self.events, references, strict=True)]
-        return events, [known.marks for known in references]
-
-
-def minutes_of(pages: Sequence[Page]) -> float:
-    """Time that the pages last, in minutes."""
-    return len(pages) * SEGMENT_S / 60
 
 
 def page_of(segment: Segment) -> Page:

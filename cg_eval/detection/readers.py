@@ -1,26 +1,28 @@
 """Whether two readers agree with each other, and the detector with each of them as well as they do.
 
-A recording counts for a waveform where both readers mark it somewhere in the pages, on the channels that either of them marks it on: there
-both are known to have looked. F1 is that of marks matched one to one at an overlap of 0.5 on one channel. Cohen's kappa is by sample
-(5 ms), marked or not, as in studies of spindle scoring (Warby et al. 2014); it corrects for what chance would agree on, and most time
-holds nothing.
+What counts for a waveform is where both readers looked for it (`LabelKind.SEARCHED`). F1 is that of marks matched one to one at an overlap
+of 0.5 on one channel. Cohen's kappa is by sample (5 ms), marked or not, as in studies of spindle scoring (Warby et al. 2014); it corrects
+for what chance would agree on, and most time holds nothing.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from cg_data.detect.boxes import Marks, marks_of_events, overlaps
+from cg_data.detect.references import References
 from cg_data.records import Event
-from cg_data.vocabulary import CHANNEL_INDEX, SEGMENT_SAMPLES, SFREQ_HZ, WAVEFORM_INDEX, WAVEFORMS, Waveform
+from cg_data.vocabulary import N_CHANNELS, SEGMENT_SAMPLES, SFREQ_HZ, WAVEFORMS
 from cg_eval.detection.pages import Found, Page
 from cg_eval.detection.tally import Counts, Floats, Key, Tally
 from cg_train.detection_metrics import IOU
+
+Bools = npt.NDArray[np.bool_]
 
 READERS = ("1", "2")
 DETECTOR = "detector"
@@ -28,44 +30,45 @@ PAIRS: tuple[tuple[str, str], ...] = (READERS, (READERS[0], DETECTOR), (READERS[
 """Who is held against whom."""
 _CELLS = ("both", "first", "second", "neither")
 
-Rows = dict[tuple[str, Waveform], frozenset[int]]
-
-
-def rows_read_twice(pages: Iterable[Page]) -> Rows:
-    """For each recording and waveform that both readers mark, the rows on which either does."""
-    rows: dict[tuple[str, Waveform], dict[str, set[int]]] = {}
-    for page in pages:
-        for label in page.waveforms:
-            if label.reader in READERS and label.channel in CHANNEL_INDEX:
-                of_reader = rows.setdefault((page.recording_id, Waveform(label.name)), {})
-                of_reader.setdefault(label.reader, set()).add(CHANNEL_INDEX[label.channel])
-    return {key: frozenset.union(*map(frozenset, of.values())) for key, of in rows.items() if len(of) == len(READERS)}
-
 
 def count(pages: Sequence[Page], found: Found) -> list[Counts]:
     """Agreement of every pair on each page."""
-    twice = rows_read_twice(pages)
-    return [_count_page(page, events, found, twice) for page, events in zip(pages, found.events, strict=True)]
+    return [_count_page(page, events, found) for page, events in zip(pages, found.events, strict=True)]
 
 
-def _count_page(page: Page, events: Sequence[Event], found: Found, twice: Rows) -> Counts:
+def _count_page(page: Page, events: Sequence[Event], found: Found) -> Counts:
     counts: Counts = Counter()
-    waveforms = [w for w in WAVEFORMS if (page.recording_id, w) in twice]
-    if not waveforms:
+    read = {reader: page.of_reader(reader).references(found.min_box_s) for reader in READERS}
+    looked = [known_samples(references) for references in read.values() if references.known]
+    if len(looked) < len(READERS):
         return counts
-    all_marks = {reader: page.marks_of(reader, found.min_box_s) for reader in READERS}
-    all_marks[DETECTOR] = marks_of_events(e for e in events if e.score >= found.thresholds[e.waveform])
-    for waveform in waveforms:
-        rows = sorted(row for row in twice[page.recording_id, waveform] if page.mask[row])
-        of = {who: m[(m[:, 0] == WAVEFORM_INDEX[waveform]) & np.isin(m[:, 1], rows)] for who, m in all_marks.items()}
-        for first, second in PAIRS:
-            pair = _agreement(of[first], of[second], rows)
-            counts.update({_key(str(waveform), first, second, what): n for what, n in pair.items()})
+    marks = {reader: references.marks for reader, references in read.items()}
+    marks[DETECTOR] = marks_of_events(e for e in events if e.score >= found.thresholds[e.waveform])
+    for index, (waveform, both) in enumerate(zip(WAVEFORMS, looked[0] & looked[1], strict=True)):
+        if both.any():
+            of = {who: _inside(m[m[:, 0] == index], both) for who, m in marks.items()}
+            pairs = {(first, second): _agreement(of[first], of[second], both) for first, second in PAIRS}
+            counts.update({_key(waveform, *who, what): n for who, pair in pairs.items() for what, n in pair.items()})
     return counts
 
 
-def _agreement(first: Marks, second: Marks, rows: Sequence[int]) -> dict[str, int]:
-    one, two = occupied(first, rows), occupied(second, rows)
+def known_samples(references: References) -> Bools:
+    """Where a waveform was looked for, `(9, 19, 2000)`."""
+    cover = np.zeros((len(WAVEFORMS), N_CHANNELS, SEGMENT_SAMPLES), dtype=np.bool_)
+    for region in references.known:
+        times = np.arange(round(region.start_s * SFREQ_HZ), round(region.stop_s * SFREQ_HZ))
+        cover[np.ix_(region.waveforms, region.rows, times)] = True
+    return cover
+
+
+def _inside(marks: Marks, where: Bools) -> Marks:
+    """Marks whose centre lies in `where`, `(19, 2000)`."""
+    centre = np.clip(marks[:, 2:].mean(axis=1) * SFREQ_HZ, 0, SEGMENT_SAMPLES - 1).astype(np.int64)
+    return marks[where[marks[:, 1].astype(np.int64), centre]]
+
+
+def _agreement(first: Marks, second: Marks, where: Bools) -> dict[str, int]:
+    one, two = occupied(first)[where], occupied(second)[where]
     cells = zip(_CELLS, (one & two, one & ~two, ~one & two, ~one & ~two), strict=True)
     marks = {"a": len(first), "b": len(second), "matched": matched(first, second)}
     return marks | {name: int(cell.sum()) for name, cell in cells}
@@ -82,12 +85,11 @@ def matched(first: Marks, second: Marks) -> int:
     return pairs
 
 
-def occupied(marks: Marks, rows: Sequence[int]) -> npt.NDArray[np.bool_]:
-    """Samples of each of `rows` that a mark covers, `(rows, 2000)`."""
-    cover = np.zeros((len(rows), SEGMENT_SAMPLES), dtype=np.bool_)
-    place = {row: i for i, row in enumerate(rows)}
+def occupied(marks: Marks) -> Bools:
+    """Samples of the page that a mark covers, `(19, 2000)`."""
+    cover = np.zeros((N_CHANNELS, SEGMENT_SAMPLES), dtype=np.bool_)
     for _, row, start_s, stop_s in marks.tolist():
-        cover[place[int(row)], round(start_s * SFREQ_HZ) : round(stop_s * SFREQ_HZ)] = True
+        cover[int(row), max(0, round(start_s * SFREQ_HZ)) : round(stop_s * SFREQ_HZ)] = True
     return cover
 
 
@@ -149,4 +151,4 @@ def cohen_kappa(both: Floats, first: Floats, second: Floats, neither: Floats) ->
 
 
 def _key(waveform: str, first: str, second: str, what: str) -> Key:
-    return ("readers", waveform, first, second, what)
+    return ("readers", str(waveform), first, second, what)

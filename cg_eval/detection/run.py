@@ -100,13 +100,19 @@ def load_detectors(detectors: Mapping[str, str]) -> dict[str, Detector]:
 
 
 def _marked_pages(segments_uri: str, split: Split) -> list[Page]:
+    """Pages of a split of which anything is known."""
     pages = sorted((page_of(s) for s in _segments(segments_uri, split)), key=lambda page: page.segment_id)
     if not pages:
         raise UserError(f"{segments_uri}: no segment of the {split} split there. Run `cg data segments` first, or choose another --split.")
-    known = [page for page in pages if page.is_known]
-    if not known:
+    references = [page.references(min_box_s=0.0) for page in pages]
+    if not any(len(known.marks) for known in references):
         raise UserError(f"{segments_uri}: none of the {len(pages)} segments of the {split} split has a reference mark of a waveform.")
-    return known
+    if not any(known.known for known in references):
+        raise UserError(
+            f"{segments_uri}: nothing says where a waveform was looked for, so that no event can be called false. Make the segments anew, "
+            "or say it in the table of marks beside the recording (searched:WAVEFORM)."
+        )
+    return [page for page, known in zip(pages, references, strict=True) if len(known.marks) or known.known]
 
 
 def _segments(segments_uri: str, split: Split) -> Iterator[Segment]:
@@ -118,10 +124,11 @@ def _segments(segments_uri: str, split: Split) -> Iterator[Segment]:
 def _propose(detector: Detector, segments: Iterable[Segment], pages: Sequence[Page], name: str, progress: Progress) -> Found:
     """All that a detector proposes on the segments, in the order of the pages."""
     events: dict[str, tuple[Event, ...]] = {}
-    for batch in _batches(segments):
+    wanted = {page.segment_id for page in pages}
+    for batch in _batches(s for s in segments if s.segment_id in wanted):
         found = detector.propose(np.stack([s.eeg_uv for s in batch]), np.stack([s.mask for s in batch]))
         events |= zip((s.segment_id for s in batch), found, strict=True)
-        progress(min(len(events), len(pages)), len(pages), name)
+        progress(len(events), len(pages), name)
     return Found(
         name=name,
         version=detector.version,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -39,6 +38,11 @@ def by_subject(subjects: Iterable[str], counts: Iterable[Mapping[Key, float]]) -
         for key, count in page.items():
             own[key] += count  # type: ignore[assignment]  # seconds are counted too
     return sums
+
+
+def minutes(waveform: str) -> Key:
+    """Key of the time in which a waveform was looked for, in minutes; of "all", in which any was."""
+    return ("minutes", waveform)
 
 
 class Tally:
@@ -97,15 +101,3 @@ class Tally:
         for column, weight in known:
             total += weight * table[:, column]
         return total
-
-
-def rates(tally: Tally, references: Key, events: Key, hits: Key) -> dict[str, Any]:
-    """Counts, precision, recall and F1."""
-    return {
-        "references": tally.count(references),
-        "events": tally.count(events),
-        "hits": tally.count(hits),
-        "precision": tally.share({hits: 1}, {events: 1}),
-        "recall": tally.share({hits: 1}, {references: 1}),
-        "f1": tally.share({hits: 2}, {events: 1, references: 1}),
-    }

@@ -13,7 +13,7 @@ import numpy as np
 
 from cg_data.vocabulary import WAVEFORMS
 from cg_eval.detection.judged import Bools, JudgedPage
-from cg_eval.detection.tally import Counts, Key, Tally, Terms
+from cg_eval.detection.tally import Counts, Key, Tally, Terms, minutes
 from cg_train.detection_metrics import IOU
 
 LEAST = 0.1
@@ -87,14 +87,14 @@ def _key(what: str, index: float, name: str) -> Key:
     return ("taxonomy", what, str(WAVEFORMS[int(index)]), str(name))
 
 
-def table(tally: Tally, waveforms: Sequence[str], minutes: Key) -> dict[str, Any]:
+def table(tally: Tally, waveforms: Sequence[str]) -> dict[str, Any]:
     """Errors of each class and of all: `errors`, by kind a `count`, its `share` of all events and its number `per_minute`; `missed`, by
     explanation a `count` and its `share` of all references."""
-    rows = [{"waveform": name, **_row(tally, [name], minutes)} for name in waveforms]
-    return {"classes": rows, "all": _row(tally, waveforms, minutes)}
+    rows = [{"waveform": name, **_row(tally, [name], minutes(name))} for name in waveforms]
+    return {"classes": rows, "all": _row(tally, waveforms, minutes("all"))}
 
 
-def _row(tally: Tally, waveforms: Sequence[str], minutes: Key) -> dict[str, Any]:
+def _row(tally: Tally, waveforms: Sequence[str], time: Key) -> dict[str, Any]:
     events: Terms = {("working", name, "events"): 1.0 for name in waveforms}
     references: Terms = {("working", name, "references"): 1.0 for name in waveforms}
     errors = {error: [("taxonomy", "event", name, str(error)) for name in waveforms] for error in Error}
@@ -104,7 +104,7 @@ def _row(tally: Tally, waveforms: Sequence[str], minutes: Key) -> dict[str, Any]
             str(error): {
                 "count": tally.count(*keys),
                 "share": tally.share(dict.fromkeys(keys, 1.0), events),
-                "per_minute": tally.rate(dict.fromkeys(keys, 1.0), {minutes: 1.0}),
+                "per_minute": tally.rate(dict.fromkeys(keys, 1.0), {time: 1.0}),
             }
             for error, keys in errors.items()
         },

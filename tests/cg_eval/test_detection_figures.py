@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from cg_data.records import Label
 from cg_data.vocabulary import WAVEFORMS
 from cg_eval.detection.figures import compare, evaluate
 from cg_eval.settings import EvalSettings
@@ -60,7 +61,7 @@ def test_average_precision_of_a_resample_is_that_of_its_pages_at_every_overlap()
     pages, found = random_evaluation(7)
     table = evaluate(pages, found, SETTINGS).ap
     again, same = repeated(pages, found, DRAWN)
-    literal = match(*same.judgeable(again))
+    literal = match(same.events, [page.references(0.0).marks for page in again])
     expected = np.array([[average_precision(literal[w], level) for level in range(len(IOUS))] for w in WAVEFORMS])
     np.testing.assert_allclose(table.resampled[0], expected, atol=1e-12)
     assert np.isnan(expected).any()
@@ -70,7 +71,7 @@ def test_average_precision_of_a_resample_is_that_of_its_pages_at_every_overlap()
 def test_the_figures_are_those_of_training_on_the_same_pages() -> None:
     pages, found = random_evaluation(3)
     figures = evaluate(pages, found, SETTINGS).figures
-    plain = detection_metrics(*found.judgeable(pages), found.thresholds)
+    plain = detection_metrics(found.events, [page.references(0.0).marks for page in pages], found.thresholds)
     for name in ("map50", "map75", "map5095"):
         assert figures[name]["value"] == pytest.approx(plain[name], abs=1e-12)
         assert figures[name]["low"] < figures[name]["value"] < figures[name]["high"]
@@ -108,6 +109,52 @@ def test_the_confusion_matrix_counts_every_reference_and_every_event_once(seed: 
         assert counts[:, index].sum() == row["events"]
     assert counts[-1, -1] == 0
     assert np.trace(counts[:9, :9]) > counts[:9, :9].sum() / 2 > np.trace(counts[:9, :9]) / 2
+
+
+def test_what_nobody_looked_for_is_neither_right_nor_wrong() -> None:
+    pages, found = random_evaluation(4)
+    searched = {str(w) for w in WAVEFORMS[:3]}
+    partly = [dataclasses.replace(p, labels=tuple(e for e in p.labels if e.kind != "searched" or e.name in searched)) for p in pages]
+    whole, part = (evaluate(of, found, SETTINGS).figures for of in (pages, partly))
+    assert part["judged_proposals"] < whole["judged_proposals"] == whole["proposals"] == part["proposals"]
+    known, unknown = (rows_of(part, names) for names in (searched, {str(w) for w in WAVEFORMS[3:5]}))
+    assert known == rows_of(whole, searched)
+    for row, full in zip(unknown, rows_of(whole, {row["waveform"] for row in unknown}), strict=True):
+        assert row["recall"] == full["recall"]
+        assert row["ap50"]["value"] is row["precision"]["value"] is row["f1"]["value"] is row["false_per_minute"]["value"] is None
+        assert row["minutes"] == 0
+    assert part["map50"]["value"] == pytest.approx(np.mean([row["ap50"]["value"] for row in known]))
+    assert part["all"]["references"] == sum(row["references"] for row in known)
+    assert {row["waveform"] for row in part["merged"]["classes"]} == searched
+
+
+def rows_of(figures: dict[str, Any], names: set[str]) -> list[dict[str, Any]]:
+    return [row for row in figures["classes"] if row["waveform"] in names]
+
+
+def test_false_events_are_counted_for_the_time_that_was_looked_at() -> None:
+    pages, found = random_evaluation(6)
+    half = [dataclasses.replace(p, labels=tuple(_first_half(e) for e in p.labels)) for p in pages]
+    whole, part = (evaluate(of, found, SETTINGS).figures for of in (pages, half))
+    assert whole["classes"][0]["minutes"] == pytest.approx(len(pages) / 6)
+    assert part["classes"][0]["minutes"] == pytest.approx(len(pages) / 12)
+    assert part["all"]["minutes"] == pytest.approx(len(pages) / 12)
+    assert part["all"]["hits"] == whole["all"]["hits"]
+    assert part["all"]["events"] < whole["all"]["events"]
+
+
+def _first_half(label: Label) -> Label:
+    return dataclasses.replace(label, duration_s=5.0) if label.kind == "searched" else label
+
+
+def test_two_readers_marks_of_one_event_are_one_reference() -> None:
+    pages, found = random_evaluation(2)
+    again = [
+        dataclasses.replace(p, labels=tuple(dataclasses.replace(e, reader=who) for who in ("1", "2") for e in p.labels)) for p in pages
+    ]
+    once, twice = (evaluate(of, found, SETTINGS).figures for of in (pages, again))
+    assert twice["classes"] == once["classes"]
+    assert {pair["f1"]["value"] for row in twice["readers"] for pair in row["pairs"][:1]} == {1.0}
 
 
 def test_a_detector_that_finds_nothing_has_figures_all_the_same() -> None:

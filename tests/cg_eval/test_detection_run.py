@@ -16,7 +16,7 @@ from PIL import Image
 from cg_data import storage
 from cg_data.detect.detector import Detector
 from cg_data.errors import ConfigError, UserError
-from cg_data.records import Event, Segment
+from cg_data.records import Event, Label, Segment
 from cg_data.rows import SEGMENT_SCHEMA, table_of
 from cg_data.vocabulary import LabelKind, Split, Waveform
 from cg_eval.detection.draw import pictures
@@ -37,19 +37,19 @@ class Knowing:
     def __init__(self, segments: list[Segment], waveforms: set[Waveform]) -> None:
         self.version = "knowing"
         self.spec = SimpleNamespace(min_box_s=0.0, threshold=lambda waveform: 0.5)
-        self._events = {
-            s.eeg_uv.tobytes(): tuple(
-                event(Waveform(e.name), e.channel, e.onset_s, e.duration_s)
-                for e in s.labels
-                if e.kind == "waveform" and e.name in waveforms
-            )
-            for s in segments
-        }
+        self._events = {s.eeg_uv.tobytes(): tuple(self._event(e) for e in marks_of(s) if e.name in waveforms) for s in segments}
+
+    def _event(self, label: Label) -> Event:
+        return event(Waveform(label.name), label.channel, label.onset_s, label.duration_s)
 
     def propose(self, eeg_uv: npt.NDArray[np.float32], mask: npt.NDArray[np.bool_]) -> list[tuple[Event, ...]]:
         assert eeg_uv.shape[1:] == (19, 2000)
         assert mask.shape == eeg_uv.shape[:2]
         return [self._events[page.tobytes()] for page in eeg_uv]
+
+
+def marks_of(segment: Segment) -> list[Label]:
+    return [label for label in segment.labels if label.kind is LabelKind.WAVEFORM]
 
 
 @pytest.fixture
@@ -139,17 +139,31 @@ def test_a_folder_without_a_detector_is_refused_before_anything_is_lost(place: P
     assert (place / "out" / "metrics.json").exists()
 
 
-def test_a_split_without_pages_or_marks_is_refused(place: Path, segments: list[Segment]) -> None:
+def test_a_split_without_pages_marks_or_searches_is_refused(place: Path, segments: list[Segment]) -> None:
     with pytest.raises(UserError, match="no segment of the validation split there"):
         run(place, {"good": str(place / "good")}, Split.VALIDATION)
-    bare = [
-        dataclasses.replace(s, labels=tuple(e for e in s.labels if e.kind not in (LabelKind.WAVEFORM, LabelKind.SEARCHED)))
-        for s in segments
-    ]
-    for number in range(2):
-        storage.write_table(str(place / "segments" / f"part-{number}.parquet"), table_of(bare[number::2], SEGMENT_SCHEMA))
+    _relabel(place, segments, LabelKind.WAVEFORM)
     with pytest.raises(UserError, match="none of the 40 segments of the test split has a reference mark"):
         run(place, {"good": str(place / "good")})
+    _relabel(place, segments, LabelKind.SEARCHED)
+    with pytest.raises(UserError, match="nothing says where a waveform was looked for"):
+        run(place, {"good": str(place / "good")})
+
+
+@pytest.mark.usefixtures("quick")
+def test_pages_of_which_nothing_is_known_are_left_out(place: Path, segments: list[Segment]) -> None:
+    unknown = [dataclasses.replace(s, labels=()) for s in segments[:15]]
+    storage.write_table(str(place / "segments" / "part-1.parquet"), table_of(unknown, SEGMENT_SCHEMA))
+    metrics = run(place, {"good": str(place / "good")})
+    assert metrics["detectors"]["good"]["pages"] == 15
+    assert metrics["detectors"]["good"]["map50"]["value"] == 1.0
+
+
+def _relabel(place: Path, segments: list[Segment], without: LabelKind) -> None:
+    """Take one kind of label from every segment."""
+    made = [dataclasses.replace(s, labels=tuple(label for label in s.labels if label.kind is not without)) for s in segments]
+    for number in range(2):
+        storage.write_table(str(place / "segments" / f"part-{number}.parquet"), table_of(made[number::2], SEGMENT_SCHEMA))
 
 
 def test_pictures_are_drawn_of_any_figures() -> None:

@@ -67,7 +67,7 @@ def test_every_table_is_printed_with_intervals() -> None:
     assert isinstance(console.file, io.StringIO)
     text = console.file.getvalue()
     for title in ("Average precision", "At the working thresholds", "found as", "Wrong events", "Missed references", "Whole events",
-                  "Expected calibration error"):  # fmt: skip
+                  "Expected calibration error, all proposals"):  # fmt: skip
         assert text.count(title) == 2
     assert "b less a on the same pages" in text
     assert "two readers" not in text
