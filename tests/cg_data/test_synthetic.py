@@ -17,11 +17,11 @@ from cg_data.corpora.synthetic.background import make_background
 from cg_data.corpora.synthetic.discharges import make_discharges
 from cg_data.corpora.synthetic.events import plant
 from cg_data.corpora.synthetic.hookup import shown_matrix
-from cg_data.corpora.synthetic.planted import Planted
+from cg_data.corpora.synthetic.planted import SEEN_SHARE, Planted
 from cg_data.corpora.synthetic.subject import Recorded, record
 from cg_data.corpora.synthetic.traits import State, Variant, make_subject, make_timeline
 from cg_data.corpora.synthetic.variants import plant_variants
-from cg_data.corpora.synthetic.visibility import SEEN_SHARE, SEEN_UV, Truth, backdrop_of, labels_of
+from cg_data.corpora.synthetic.visibility import SEEN_UV, Truth, backdrop_of, labels_of
 from cg_data.edf.reader import EdfFile
 from cg_data.recording import describe
 from cg_data.records import Recording, Segment

@@ -20,6 +20,7 @@ from cg_data.vocabulary import N_CHANNELS
 _SOURCES = 20
 _BETA_SOURCES = 5
 _RAMP_S = 0.6
+_FASTEST_ALPHA_HZ = 12.8
 
 Timeline = list[tuple[float, float, State]]
 _ALPHA = {State.EYES_CLOSED: 1.0, State.EYES_OPEN: 0.12, State.N2: 0.05, State.N3: 0.03}
@@ -71,8 +72,10 @@ def _coloured(subject: Subject, samples: int, rng: np.random.Generator) -> Float
 def _alpha(subject: Subject, samples: int, rng: np.random.Generator) -> Floats:
     """Posterior alpha of two sources that share most of their course, and where the subject has it an anterior part of its own course."""
     rate = subject.sfreq_hz
-    common, left, right, front = _narrow(4, samples, rate, subject.alpha_hz, subject.alpha_width_hz, rng)
-    sides = np.stack([0.75 * common + 0.65 * left, 0.75 * common + 0.65 * right, 0.45 * common + 0.9 * front])
+    common, left, right = _narrow(3, samples, rate, subject.alpha_hz, subject.alpha_width_hz, rng)
+    front_hz = min(subject.alpha_hz + subject.alpha_front_hz, _FASTEST_ALPHA_HZ)
+    (front,) = _narrow(1, samples, rate, front_hz, subject.alpha_width_hz, rng)
+    sides = np.stack([0.75 * common + 0.65 * left, 0.75 * common + 0.65 * right, 0.35 * common + 0.93 * front])
     shares = [subject.alpha_left_share, 1 - subject.alpha_left_share, 0.5 * subject.alpha_spread]
     fields = [field((-0.35, -0.85), 0.5), field((0.35, -0.85), 0.5), field((0.0, 0.45), 0.55)]
     weights = 2 * subject.alpha_uv * np.stack([share * part for share, part in zip(shares, fields, strict=True)], axis=1)

@@ -24,15 +24,17 @@ _LATEST_S = 0.02
 """A discharge is seen at the far end of its field up to this much later than at its maximum."""
 _RUN_SHARE, _PERIODIC_SHARE = 0.6, 0.12
 _HIGHEST_RUN_UV = 550.0
+_GENERALISED_SHARE = 0.2
+"""A generalised complex is marked down to a smaller part of its maximum than a focal one: it is known to be there."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class _Pattern:
-    """What the discharges of one stretch have in common: `sharp` and `slow` are the fields of spike and slow wave, `(19,)`, largest 1."""
+    """What the discharges of one stretch have in common. `fields` are those of the four parts of a complex (`shapes.complex_parts`),
+    `(19, 4)`, largest 1: the parts of a generalised complex differ in field, so that on the average reference no two channels are alike."""
 
     kind: Waveform
-    sharp: Floats
-    slow: Floats
+    fields: Floats
     lag_s: Floats
     is_generalised: bool
     height_uv: float
@@ -63,21 +65,26 @@ def _pattern(subject: Subject, syndrome: Syndrome, rng: np.random.Generator) -> 
     width = rng.uniform(*syndrome.field_width)
     if syndrome.foci:
         focus = str(rng.choice(syndrome.foci))
-        centre, sharp, slow = field_of(focus, width).argmax(), field_of(focus, width), field_of(focus, 1.25 * width)
+        fields = np.stack([field_of(focus, share * width) for share in (1.0, 1.1, 1.25, 1.25)], axis=1)
     else:
         front = (rng.uniform(-0.2, 0.2), rng.uniform(0.35, 0.75))
-        sharp = (0.2 + field(front, width)) * np.exp(rng.normal(0, 0.15, N_CHANNELS))
-        slow = 0.2 + field((front[0], front[1] - 0.15), 1.15 * width)
-        centre = sharp.argmax()
+        fields = np.stack([_generalised(front, width, rng) for _ in range(4)], axis=1)
+    centre = int(fields[:, 0].argmax())
     distance = np.linalg.norm(XY - XY[centre], axis=1)
     return _Pattern(
         kind=kind,
-        sharp=sharp / sharp.max(),
-        slow=slow / slow.max(),
+        fields=fields,
         lag_s=rng.uniform(0, _LATEST_S) * distance / 2,
         is_generalised=not syndrome.foci,
-        height_uv=subject.gain * spread_uv(45, 150, rng),
+        height_uv=subject.gain * spread_uv(50, 150, rng),
     )
+
+
+def _generalised(front: tuple[float, float], width: float, rng: np.random.Generator) -> Floats:
+    """The field of one part of a generalised complex: over the whole head, highest in front, uneven, `(19,)`, largest 1."""
+    uneven = sum(rng.normal(0, 0.35) * field(tuple(rng.uniform(-0.9, 0.9, 2)), 0.45) for _ in range(3))
+    part = (0.2 + field(front, width * rng.uniform(0.9, 1.2))) * np.exp(rng.normal(0, 0.12, N_CHANNELS)) + uneven
+    return np.asarray(part / np.abs(part).max())
 
 
 def _discharge(pattern: _Pattern, sfreq_hz: int, rng: np.random.Generator) -> Planted:
@@ -90,7 +97,8 @@ def _discharge(pattern: _Pattern, sfreq_hz: int, rng: np.random.Generator) -> Pl
         slow, slow_s, trough = rng.uniform(0.5, 1.3), rng.uniform(0.2, 0.42), rng.uniform(0.0, 0.4)
     else:
         slow, slow_s, trough = rng.choice([0.0, rng.uniform(0.05, 0.25)]), rng.uniform(0.15, 0.3), rng.uniform(0.0, 0.2)
-    event = _assemble(pattern, sharp, sfreq_hz, before=before, slow=slow, slow_s=slow_s, trough=trough)
+    parts, first = shapes.complex_parts(sharp, sfreq_hz, before=before, trough=trough, slow=slow, slow_s=slow_s)
+    event = _assemble(pattern, parts, (first, len(sharp)), sfreq_hz)
     sign = 1.0 if kind is not Waveform.SPIKE_AND_SLOW_WAVE and rng.random() < 0.05 else -1.0
     return dataclasses.replace(event, wave_uv=sign * pattern.height_uv * rng.uniform(0.7, 1.3) * event.wave_uv)
 
@@ -100,9 +108,11 @@ def _run(pattern: _Pattern, subject: Subject, room: Room, rng: np.random.Generat
     sfreq_hz = subject.sfreq_hz
     rate_hz, slowing = rng.uniform(2.6, 3.9), rng.uniform(0.0, 0.25)
     duration_s = min(spread_uv(1.0, 15.0, rng), room[1] - room[0])
-    height_uv, slow = min(subject.gain * spread_uv(90, 400, rng), _HIGHEST_RUN_UV), rng.uniform(0.5, 1.6)
-    spike_s, trough, before = rng.uniform(*SPIKE_S), rng.uniform(0.0, 0.6), rng.choice([0.0, 0.25])
-    spikes = int(rng.choice([1, 2, 3], p=[0.8, 0.15, 0.05]))
+    height_uv = min(subject.gain * spread_uv(90, 400, rng), _HIGHEST_RUN_UV)
+    slow, late = rng.uniform(0.3, 1.5), rng.choice([0.0, rng.uniform(0.3, 1.2)])
+    spike_s = rng.uniform(*SPIKE_S) if rng.random() < 0.7 else rng.uniform(0.07, 0.11)
+    trough, before = rng.uniform(0.0, 1.0), rng.choice([0.0, rng.uniform(0.2, 0.6)])
+    spikes = int(rng.choice([1, 2, 3], p=[0.75, 0.2, 0.05]))
     begins = (room[0], min(room[1], room[0] + max(10.0, duration_s)))
     start = start_in(round(duration_s * sfreq_hz), sfreq_hz, begins, rng)
     made: list[Planted] = []
@@ -113,23 +123,29 @@ def _run(pattern: _Pattern, subject: Subject, room: Room, rng: np.random.Generat
             return made
         sharp = np.concatenate([shapes.pointed(spike_s * rng.uniform(0.85, 1.15), sfreq_hz)] * min(spikes, int(rng.integers(1, 4))))
         slow_s = max(0.12, 0.96 * period_s - len(sharp) / sfreq_hz - (0.035 if before else 0.0))
-        event = _assemble(pattern, sharp, sfreq_hz, before=before, slow=slow * rng.uniform(0.85, 1.15), slow_s=slow_s, trough=trough)
+        strength = rng.uniform(0.85, 1.15)
+        parts, first = shapes.complex_parts(
+            sharp, sfreq_hz, before=before, trough=trough, slow=slow * strength, slow_s=slow_s, late=late * strength
+        )
+        event = _assemble(pattern, parts, (first, len(sharp)), sfreq_hz)
         wave_uv = height_uv * rng.uniform(0.8, 1.15) * -event.wave_uv
         made.append(dataclasses.replace(event, start=start + round(at_s * sfreq_hz), wave_uv=wave_uv))
         at_s += period_s
 
 
-def _assemble(pattern: _Pattern, sharp: Floats, sfreq_hz: int, *, before: float, slow: float, slow_s: float, trough: float) -> Planted:
-    """The parts of a discharge on their fields, each channel a little later the farther it lies from the maximum; upwards."""
-    course, first = shapes.complex_course(sharp, sfreq_hz, before=before, trough=trough, slow_s=slow_s, slow=slow)
-    pointed_part = course.copy()
-    pointed_part[first + len(sharp) :] = 0.0
-    wave = np.outer(pattern.sharp, pointed_part) + np.outer(pattern.slow, course - pointed_part)
+def _assemble(pattern: _Pattern, parts: Floats, sharp: tuple[int, int], sfreq_hz: int) -> Planted:
+    """The parts of a discharge on their fields, each channel a little later the farther it lies from the maximum; upwards.
+
+    `sharp` are the first sample and the length of the sharp deflection.
+    """
+    wave = pattern.fields @ parts
     lags = np.rint(pattern.lag_s * sfreq_hz).astype(int)
-    late = np.zeros((N_CHANNELS, len(course) + int(lags.max())))
+    late = np.zeros((N_CHANNELS, wave.shape[1] + int(lags.max())))
     for row, lag in enumerate(lags):
-        late[row, lag : lag + len(course)] = wave[row]
+        late[row, lag : lag + wave.shape[1]] = wave[row]
     is_complex = pattern.kind is Waveform.SPIKE_AND_SLOW_WAVE
-    core = (first, late.shape[1]) if is_complex else (first, first + len(sharp))
-    mirrored = pattern.kind if is_complex and pattern.is_generalised else None
-    return Planted(start=0, wave_uv=late, core=core, waveform=pattern.kind, mirrored=mirrored)
+    core = (sharp[0], late.shape[1]) if is_complex else (sharp[0], sum(sharp))
+    event = Planted(start=0, wave_uv=late, core=core, waveform=pattern.kind)
+    if is_complex and pattern.is_generalised:
+        return dataclasses.replace(event, mirrored=pattern.kind, least_share=_GENERALISED_SHARE)
+    return event

@@ -9,6 +9,7 @@ import numpy as np
 from cg_data.corpora.synthetic.fields import Floats
 from cg_data.vocabulary import Waveform
 
+SEEN_SHARE = 0.35
 Room = tuple[float, float]
 """Start and stop, in seconds, between which something is to lie."""
 
@@ -17,8 +18,9 @@ Room = tuple[float, float]
 class Planted:
     """`wave_uv` is `(19, samples)` from sample `start` on, added to the potentials.
 
-    `waveform` is its name on channels that show it with the sign of the strongest (`sign` fixes another), `mirrored` on those that show it
-    upside down; None is no name. `core` are the samples that a mark may cover, (first, stop).
+    `waveform` is its name on channels that show it with the sign of the strongest (`sign` fixes another), `mirrored` on those that show
+    it upside down; None is no name. `core` are the samples that a mark may cover, (first, stop). Where the height is under `least_share`
+    of the greatest, nothing is marked.
     """
 
     start: int
@@ -27,6 +29,7 @@ class Planted:
     waveform: Waveform | None = None
     mirrored: Waveform | None = None
     sign: int = 0
+    least_share: float = SEEN_SHARE
 
 
 def place(

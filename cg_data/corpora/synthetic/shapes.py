@@ -20,20 +20,26 @@ def pointed(duration_s: float, sfreq_hz: int, *, peak_at: float = 0.4) -> Floats
     return np.asarray(_flanks(duration_s, sfreq_hz, peak_at) ** 1.2)
 
 
-def complex_course(
-    sharp: Floats, sfreq_hz: int, *, before: float, trough: float, slow_s: float, slow: float, gap_s: float = 0.05
+def complex_parts(
+    sharp: Floats, sfreq_hz: int, *, before: float, trough: float, slow: float, slow_s: float, late: float = 0.0
 ) -> tuple[Floats, int]:
-    """A sharp deflection with what may go before and after it, and the sample at which it begins.
+    """A sharp deflection with what may go before and after it, `(4, samples)`, and the sample at which it begins.
 
-    Before: a small deflection of the other sign, `before` high. After: one of the other sign, `trough` high, out of which a slow wave of
-    the same sign rises, `slow` high and `slow_s` long (Weir 1965: the positive transient between spike and wave).
+    The parts are (Weir 1965): the sharp deflection behind a small one of the other sign, `before` high; the transient of the other sign
+    after it, `trough` high; the slow wave, `slow` high and `slow_s` long; and a later, rounder share of it, `late` high.
     """
     lead = -before * bump(0.035, sfreq_hz) if before else np.zeros(0)
-    wave = bump(slow_s, sfreq_hz, peak_at=0.42)
-    rest = slow * wave
-    dip = -trough * bump(2 * gap_s, sfreq_hz)
-    rest[: min(len(dip), len(rest))] += dip[: len(rest)]
-    return np.concatenate([lead, sharp, rest]), len(lead)
+    courses = (
+        np.concatenate([lead, sharp]),
+        -trough * bump(0.1, sfreq_hz),
+        slow * bump(slow_s if not late else 0.6 * slow_s, sfreq_hz, peak_at=0.42),
+        late * bump(slow_s, sfreq_hz, peak_at=0.6),
+    )
+    starts = (0, *3 * (len(courses[0]),))
+    parts = np.zeros((4, max(start + len(course) for start, course in zip(starts, courses, strict=True))))
+    for row, start, course in zip(parts, starts, courses, strict=True):
+        row[start : start + len(course)] = course
+    return parts, len(lead)
 
 
 def k_complex(duration_s: float, sfreq_hz: int, positive_share: float) -> Floats:

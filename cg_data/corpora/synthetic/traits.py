@@ -35,6 +35,7 @@ class Variant(StrEnum):
     SLOW_ROLLING_EYES = "slow_rolling_eyes"
     ELECTRODE_TICKS = "electrode_ticks"
     SHARP_CONTOURED = "sharp_contoured"
+    MOTOR_UNITS = "motor_units"
     MOVEMENT = "movement"
 
 
@@ -48,6 +49,7 @@ _VARIANT_SHARES = {
     Variant.SLOW_ROLLING_EYES: 0.25,
     Variant.ELECTRODE_TICKS: 0.3,
     Variant.SHARP_CONTOURED: 0.8,
+    Variant.MOTOR_UNITS: 0.35,
     Variant.MOVEMENT: 0.5,
 }
 """Shares of all subjects. Variants that are rare in life are given to more subjects than have them: they are what spikes are taken for."""
@@ -79,7 +81,8 @@ SYNDROMES: tuple[Syndrome, ...] = (
 class Subject:
     """Traits of one subject. Amplitudes are root mean squares in microvolts unless named otherwise.
 
-    `alpha_harmonic` is the share of the second harmonic, `alpha_spread` that of anterior alpha, `tone_uv` the muscle tone between bursts,
+    `alpha_harmonic` is the share of the second harmonic, `alpha_spread` that of anterior alpha and
+    `alpha_front_hz` by how much it is faster, `tone_uv` the muscle tone between bursts,
     `heart_uv` the peak of the heart's QRS complex as it reaches the scalp, `electrodes` those recorded, in page order.
     """
 
@@ -94,6 +97,7 @@ class Subject:
     alpha_width_hz: float
     alpha_harmonic: float
     alpha_spread: float
+    alpha_front_hz: float
     mu_uv: float
     beta_uv: float
     theta_uv: float
@@ -123,12 +127,13 @@ def make_subject(number: int, seed: int) -> Subject:
         mains_hz=float(rng.choice([50.0, 60.0])),
         mains_uv=float(rng.choice([0.0, rng.uniform(0.5, 4.0)], p=[0.5, 0.5])),
         gain=0.5 if low_voltage else spread_uv(0.75, 2.4, rng),
-        alpha_hz=float(rng.uniform(6.0, 7.6) if slow else rng.uniform(8.6, 11.4)),
+        alpha_hz=float(rng.uniform(6.0, 7.6) if slow else rng.uniform(8.4, 11.8)),
         alpha_uv=float(rng.uniform(8.0, 18.0)),
         alpha_left_share=float(rng.uniform(0.4, 0.6)),
         alpha_width_hz=float(rng.uniform(0.35, 0.8)),
         alpha_harmonic=float(rng.uniform(0.0, 0.16)),
         alpha_spread=float(rng.choice([0.0, rng.uniform(0.3, 1.1)], p=[0.4, 0.6])),
+        alpha_front_hz=float(rng.uniform(-0.5, 1.8)),
         mu_uv=float(rng.choice([0.0, rng.uniform(3.0, 8.0)], p=[0.65, 0.35])),
         beta_uv=float(rng.choice([rng.uniform(1.0, 3.5), rng.uniform(4.0, 8.0)], p=[0.88, 0.12])),
         theta_uv=float(rng.uniform(6.0, 9.0) if slow else rng.uniform(1.0, 3.0)),

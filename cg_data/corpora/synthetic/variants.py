@@ -28,6 +28,7 @@ _RATES: dict[Variant, dict[State, float]] = {
     Variant.SLOW_ROLLING_EYES: {_CLOSED: 0.15},
     Variant.ELECTRODE_TICKS: {_CLOSED: 0.3, _OPEN: 0.3, _N2: 0.3, _N3: 0.3},
     Variant.SHARP_CONTOURED: {_CLOSED: 0.5, _OPEN: 0.5, _N2: 0.4, _N3: 0.2},
+    Variant.MOTOR_UNITS: {_CLOSED: 0.25, _OPEN: 0.35},
     Variant.MOVEMENT: {_CLOSED: 0.05, _OPEN: 0.1},
 }
 """Probability that a ten-second block of a state holds a variant of a subject that has it."""
@@ -119,7 +120,7 @@ def _saccadic_spikes(subject: Subject, room: Room, rng: np.random.Generator) -> 
         wave = shapes.pointed(rng.uniform(0.015, 0.03), subject.sfreq_hz)
         near = float(rng.uniform(0.2, 0.6))
         weights = gains({"F7": 1.0, "F8": -rng.uniform(0.4, 1.0), "Fp1": near, "Fp2": -near, "T3": 0.2, "T4": -0.2})
-        made.append(place(wave, rng.choice([-1, 1]) * spread_uv(8, 35, rng) * weights, subject.sfreq_hz, room, rng))
+        made.append(place(wave, rng.choice([-1, 1]) * spread_uv(8, 45, rng) * weights, subject.sfreq_hz, room, rng))
     return made
 
 
@@ -154,6 +155,19 @@ def _sharp_contoured(subject: Subject, room: Room, rng: np.random.Generator) -> 
     return made
 
 
+def _motor_units(subject: Subject, room: Room, rng: np.random.Generator) -> list[Planted]:
+    """A single motor unit beneath one electrode fires on and on: potentials of some 10 to 20 ms, too few to be called muscle noise."""
+    samples = round(rng.uniform(0.5, 4.0) * subject.sfreq_hz)
+    firing = np.cumsum(rng.uniform(0.7, 1.3, 60) * subject.sfreq_hz / rng.uniform(4.0, 12.0)).astype(int)
+    unit = shapes.pointed(rng.uniform(0.01, 0.02), subject.sfreq_hz, peak_at=0.5)
+    course = np.zeros(samples)
+    course[firing[firing < samples]] = 1.0
+    course = np.convolve(course, np.concatenate([unit, -rng.uniform(0.2, 0.9) * unit]))
+    sites = ("T3", "T4", "F7", "F8", "Fp1", "Fp2")
+    weights = rng.choice([-1.0, 1.0]) * spread_uv(10, 35, rng) * field_of(str(rng.choice(sites)), rng.uniform(0.1, 0.25))
+    return [place(course, weights, subject.sfreq_hz, room, rng)]
+
+
 def _movement(subject: Subject, room: Room, rng: np.random.Generator) -> list[Planted]:
     """Swallowing and shifting: slow, large, over many electrodes and on each its own."""
     samples = round(rng.uniform(0.6, 2.5) * subject.sfreq_hz)
@@ -173,5 +187,6 @@ _MAKERS: dict[Variant, Callable[[Subject, Room, np.random.Generator], list[Plant
     Variant.SLOW_ROLLING_EYES: _slow_rolling_eyes,
     Variant.ELECTRODE_TICKS: _electrode_ticks,
     Variant.SHARP_CONTOURED: _sharp_contoured,
+    Variant.MOTOR_UNITS: _motor_units,
     Variant.MOVEMENT: _movement,
 }

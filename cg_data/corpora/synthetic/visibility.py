@@ -1,9 +1,10 @@
 """The truth about what is planted: on which channels a reader would mark it, and from when to when.
 
-A waveform is marked where the page shows it with at least `SEEN_SHARE` of its greatest height, at least `SEEN_UV`, and far enough above
-what is there anyway. How far a short or fast waveform stands out is measured against its own surroundings, as a reader does who sees a
-spike on a slow wave: by the sample minus the mean of those a little before and after (`STAND_OUT`, the lag and the ratio to the
-background's root mean square). Weaker events stay in the signal without a label; amplitudes are drawn so that some fall on either side.
+A waveform is marked where the page shows it with at least `Planted.least_share` of its greatest height, at least `SEEN_UV`, and far
+enough above what is there anyway. How far a short or fast waveform stands out is measured against its own surroundings, as a reader does
+who sees a spike on a slow wave: by the sample minus the mean of those a little before and after (`STAND_OUT`, the lag and the ratio to
+the background's root mean square). Weaker events stay in the signal without a label; amplitudes are drawn so that some fall on either
+side.
 """
 
 from __future__ import annotations
@@ -16,10 +17,9 @@ from cg_data.corpora.synthetic.fields import Floats
 from cg_data.corpora.synthetic.planted import Planted
 from cg_data.vocabulary import CHANNELS, N_CHANNELS, Waveform
 
-SEEN_SHARE = 0.35
 SEEN_UV = 10.0
 STAND_OUT: dict[Waveform, tuple[float, float]] = {
-    Waveform.SPIKE: (0.06, 3.5),
+    Waveform.SPIKE: (0.06, 4.0),
     Waveform.SHARP_WAVE: (0.12, 3.0),
     Waveform.SPIKE_AND_SLOW_WAVE: (0.0, 2.5),
     Waveform.K_COMPLEX: (0.0, 2.0),
@@ -31,6 +31,7 @@ STAND_OUT: dict[Waveform, tuple[float, float]] = {
 }
 """Seconds to either side (0: height above zero) and the least ratio to the background measured alike."""
 _OSCILLATING = frozenset({Waveform.SLEEP_SPINDLE, Waveform.HIGH_FREQUENCY_NOISE})
+_AROUND_S = 2
 _EDGE_RMS = 0.5
 _EDGE_SHARES = (0.1, 0.2)
 _EDGE_SHARES_OF_DISCHARGES = {Waveform.SPIKE: (0.1, 0.1), Waveform.SHARP_WAVE: (0.1, 0.1), Waveform.SPIKE_AND_SLOW_WAVE: (0.04, 0.1)}
@@ -76,14 +77,21 @@ def labels_of(event: Planted, backdrop: Backdrop) -> list[Truth]:
     lag_s, ratio = STAND_OUT[event.waveform]
     standing = np.abs(_standing_out(shown, round(lag_s * backdrop.sfreq_hz))[:, first:stop])
     height = np.quantile(standing, 0.98, axis=1)
-    seconds = slice((event.start + first) // backdrop.sfreq_hz, (event.start + stop) // backdrop.sfreq_hz + 1)
-    seen = (height >= SEEN_SHARE * height.max()) & (height >= ratio * _mean_rms(backdrop.rms_uv[lag_s], seconds)) & (height >= SEEN_UV)
+    seconds = _seconds(event, backdrop.sfreq_hz)
+    least_uv = np.maximum(SEEN_UV, ratio * _mean_rms(backdrop.rms_uv[lag_s], seconds))
+    seen = (height >= event.least_share * height.max()) & (height >= least_uv)
     course = standing[strongest] if event.waveform in _OSCILLATING else np.abs(core[strongest])
     begin, end = _extent(course, event.waveform, float(_mean_rms(backdrop.rms_uv[0.0], seconds)[strongest]))
     onset_s, duration_s = (event.start + first + begin) / backdrop.sfreq_hz, (end - begin) / backdrop.sfreq_hz
     names = [event.waveform if side else event.mirrored for side in core[:, peak] * sign > 0]
     marked = [(name, channel) for name, channel, there in zip(names, CHANNELS, seen, strict=True) if there and name is not None]
     return [Truth(name=name, channel=channel, onset_s=onset_s, duration_s=duration_s) for name, channel in marked]
+
+
+def _seconds(event: Planted, sfreq_hz: int) -> slice:
+    """Those around an event whose background it is seen against, so that one run of complexes is not marked now here, now there."""
+    first, last = ((event.start + at) // sfreq_hz for at in event.core)
+    return slice(max(0, first - _AROUND_S), last + 1 + _AROUND_S)
 
 
 def _extent(course: Floats, waveform: Waveform, rms_uv: float) -> tuple[int, int]:
