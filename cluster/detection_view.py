@@ -38,11 +38,7 @@ def detectors_of(named: Sequence[str], own_folder: str) -> dict[str, str]:
 def show(metrics: Mapping[str, Any], console: Console) -> None:
     """Print the tables of every detector, and how they differ."""
     for name, figures in metrics["detectors"].items():
-        console.print(
-            f"[bold]{name}[/bold] ({figures['version']}): {figures['pages']:,} pages of {figures['subjects']:,} subjects, "
-            f"{figures['minutes']:.1f} minutes. mAP@0.5 {number(figures['map50'])}, mAP@0.5:0.95 {number(figures['map5095'])}.",
-            soft_wrap=True,
-        )
+        console.print(_summary(name, figures), soft_wrap=True)
         _classes(console, figures)
         _confusion(console, figures["confusion"])
         _taxonomy(console, figures["taxonomy"])
@@ -50,6 +46,14 @@ def show(metrics: Mapping[str, Any], console: Console) -> None:
         _calibration(console, figures["calibration"])
         _readers(console, figures["readers"])
     _comparisons(console, metrics["comparisons"])
+
+
+def _summary(name: str, figures: Mapping[str, Any]) -> str:
+    pages = f"{figures['pages']:,} pages of {figures['subjects']:,} subjects, {figures['minutes']:.1f} minutes"
+    left = figures["proposals"] - figures["judged_proposals"]
+    unjudged = f"; {left:,} of {figures['proposals']:,} proposals are where nobody looked, and in no figure" if left else ""
+    means = f"mAP@0.5 {number(figures['map50'])}, mAP@0.5:0.95 {number(figures['map5095'])}"
+    return f"[bold]{name}[/bold] ({figures['version']}): {pages}{unjudged}. {means}."
 
 
 def _classes(console: Console, figures: Mapping[str, Any]) -> None:

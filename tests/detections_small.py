@@ -70,7 +70,7 @@ def random_evaluation(seed: int, pages: int = 24, subjects: int = 6) -> tuple[li
     found, truth = random_pages(seed, pages)
     marked = [page_of_marks(i, f"subject-{i % subjects}", marks) for i, marks in enumerate(truth)]
     thresholds: dict[Waveform, float] = dict.fromkeys(WAVEFORMS, 0.4)
-    return marked, Found(name="random", version="v1", min_box_s=0.0, thresholds=thresholds, events=tuple(map(tuple, found)))
+    return marked, Found(version="v1", min_box_s=0.0, thresholds=thresholds, events=tuple(map(tuple, found)))
 
 
 def repeated(pages: list[Page], found: Found, drawn: dict[str, int]) -> tuple[list[Page], Found]:

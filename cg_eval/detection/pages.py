@@ -59,7 +59,6 @@ class Page:
 class Found:
     """What a detector proposes on each of the pages, in their order, with its working point and marking convention."""
 
-    name: str
     version: str
     min_box_s: float
     thresholds: Mapping[Waveform, float]
@@ -106,7 +105,7 @@ def write_found(folder_uri: str, segment_ids: Sequence[str], found: Found) -> No
     storage.write_json(storage.join(folder_uri, "working_point.json"), point)
 
 
-def read_found(folder_uri: str, name: str, pages: Sequence[Page]) -> Found:
+def read_found(folder_uri: str, pages: Sequence[Page]) -> Found:
     """What a detector found on `pages`, in their order.
 
     Raises:
@@ -116,7 +115,6 @@ def read_found(folder_uri: str, name: str, pages: Sequence[Page]) -> Found:
     events = {row["segment_id"]: tuple(event_from_row(event) for event in row["events"]) for row in rows}
     point = storage.read_json(storage.join(folder_uri, "working_point.json"))
     return Found(
-        name=name,
         version=point["version"],
         min_box_s=point["min_box_s"],
         thresholds={Waveform(w): threshold for w, threshold in point["thresholds"].items()},

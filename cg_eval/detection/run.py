@@ -68,7 +68,7 @@ def evaluate_detectors(
 def figures_of(out_uri: str, names: Sequence[str], settings: EvalSettings, *, title: str) -> dict[str, Any]:
     """Compute every figure from the stored rows of an evaluation; write pictures, ``report.html`` and ``metrics.json``."""
     pages = read_pages(storage.join(out_uri, "pages.parquet"))
-    evaluations = {name: evaluate(pages, read_found(storage.join(out_uri, name), name, pages), settings) for name in names}
+    evaluations = {name: evaluate(pages, read_found(storage.join(out_uri, name), pages), settings) for name in names}
     metrics: dict[str, Any] = {
         "title": title,
         "resamples": settings.resamples,
@@ -130,7 +130,6 @@ def _propose(detector: Detector, segments: Iterable[Segment], pages: Sequence[Pa
         events |= zip((s.segment_id for s in batch), found, strict=True)
         progress(len(events), len(pages), name)
     return Found(
-        name=name,
         version=detector.version,
         min_box_s=detector.spec.min_box_s,
         thresholds={waveform: detector.spec.threshold(waveform) for waveform in WAVEFORMS},

@@ -35,7 +35,7 @@ def pages_read_twice(seed: int, pages: int = 12) -> list[Page]:
 
 
 def found_of(pages: list[Page], events: list[tuple[Event, ...]]) -> Found:
-    return Found(name="d", version="v", min_box_s=0.0, thresholds=dict.fromkeys(WAVEFORMS, 0.5), events=tuple(events))
+    return Found(version="v", min_box_s=0.0, thresholds=dict.fromkeys(WAVEFORMS, 0.5), events=tuple(events))
 
 
 def agreement(pages: list[Page], found: Found) -> list[dict]:

@@ -126,7 +126,7 @@ def test_what_is_stored_comes_back_as_it_was(tmp_path: Path, segments: list[Segm
         assert (one.segment_id, one.recording_id, one.subject, one.labels) == (
             other.segment_id, other.recording_id, other.subject, other.labels
         )  # fmt: skip
-    assert read_found(str(tmp_path), "random", marked) == exact
+    assert read_found(str(tmp_path), marked) == exact
 
 
 @pytest.mark.usefixtures("quick")

@@ -13,6 +13,7 @@ from cg_data.errors import ConfigError
 from cg_eval.detection.figures import compare, evaluate
 from cg_eval.settings import EvalSettings
 from cluster.detection_view import detectors_of, show
+from cluster.steps_eval import bench_step
 from tests.cluster.test_cli import cg, refuses
 from tests.detections_small import random_evaluation
 
@@ -47,6 +48,10 @@ def test_the_bench_alone_still_asks_for_its_model(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     assert "bench builds on" in refuses(capsys, monkeypatch, "eval", "--run", str(tmp_path / "run"))
+
+
+def test_a_bench_that_begins_anew_leaves_the_evaluation_of_detectors() -> None:
+    assert not any("bench/detector/metrics.json".startswith(place) for place in bench_step().owns)
 
 
 def test_detectors_are_named_one_by_one_or_are_the_runs_own() -> None:
