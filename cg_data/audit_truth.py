@@ -58,7 +58,7 @@ def scopes_of(segments_uri: str, truth: Truth, reader: str) -> dict[str, Scope]:
         for row in storage.read_table(part, columns=["recording_id", "labels"]).to_pylist():
             recording_id, named = row["recording_id"], kinds.setdefault(row["recording_id"], set())
             for label in row["labels"]:
-                if label["kind"] == LabelKind.SEARCHED:
+                if label["kind"] in (LabelKind.SEARCHED, LabelKind.UNSURE):
                     continue
                 if not reader or label["reader"] == reader:
                     read.add(recording_id)

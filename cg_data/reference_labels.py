@@ -30,6 +30,7 @@ _SEIZURE_EDGE = re.compile(
 _NO_LABEL = re.compile(r"|lights (?:on|off)", re.IGNORECASE)
 _ARTEFACTS = frozenset(kind.value for kind in FindingKind if FAMILY_OF[kind] is Family.ARTEFACT)
 _STATES = frozenset({LabelKind.STAGE, LabelKind.EYES})
+_ASIDES = frozenset({LabelKind.SEARCHED, LabelKind.UNSURE})
 
 
 def reference_labels(annotations: Iterable[Annotation], duration_s: float) -> tuple[Label, ...]:
@@ -66,13 +67,13 @@ def page_mark(text: str) -> tuple[LabelKind, str] | None:
         return LabelKind.EYES, Eyes(match[1].lower()).value
     if text.lower() == "seizure":
         return LabelKind.SEIZURE, SeizureType.SEIZURE.value
-    return searched_mark(text)
+    return aside(text)
 
 
-def searched_mark(text: str) -> tuple[LabelKind, str] | None:
-    """Kind and name of ``searched:<waveform>``, or None."""
-    waveform = text.removeprefix("searched:")
-    return (LabelKind.SEARCHED, waveform) if waveform != text and waveform in set(Waveform) else None
+def aside(text: str) -> tuple[LabelKind, str] | None:
+    """Kind and name of ``searched:<waveform>`` or ``unsure:<waveform>``, or None."""
+    kind, _, waveform = text.partition(":")
+    return (LabelKind(kind), waveform) if kind in _ASIDES and waveform in set(Waveform) else None
 
 
 def listed_text(text: str) -> str | None:
@@ -97,8 +98,8 @@ def _name(note: Annotation) -> tuple[LabelKind, str, str] | None:
 
 def _channel_mark(text: str, channel: str) -> tuple[LabelKind, str] | None:
     """A waveform needs its channel; an artefact may be one of the whole page."""
-    if (searched := searched_mark(text)) is not None:
-        return searched
+    if (said := aside(text)) is not None:
+        return said
     kind, _, finding = text.partition(":")
     if kind == "artefact" and finding in _ARTEFACTS:
         return LabelKind.ARTEFACT, finding

@@ -203,7 +203,7 @@ class LabelKind(StrEnum):
     """What a reference label of a recording marks; `LABEL_NAMES` gives the names that each kind can have.
 
     ``searched`` marks nothing: a reader looked for this waveform here, so that where none is marked there is none. Without it what is not
-    marked is unknown.
+    marked is unknown. ``unsure`` is no mark either: the waveform may be there, and who says so or does not is neither right nor wrong.
     """
 
     WAVEFORM = "waveform"
@@ -216,6 +216,7 @@ class LabelKind(StrEnum):
     BACKGROUND = "background"
     CLINICAL = "clinical"
     SEARCHED = "searched"
+    UNSURE = "unsure"
 
 
 class SeizureType(StrEnum):
@@ -315,6 +316,7 @@ LABEL_NAMES: dict[LabelKind, frozenset[str]] = {
     LabelKind.BACKGROUND: frozenset(BackgroundCode),
     LabelKind.CLINICAL: frozenset(ClinicalClass),
     LabelKind.SEARCHED: frozenset(Waveform),
+    LabelKind.UNSURE: frozenset(Waveform),
 }
 
 

@@ -17,7 +17,7 @@ import io
 from cg_data import storage
 from cg_data.corpora.channels import channel_name
 from cg_data.marks import Labels, Marks, number, text_of
-from cg_data.reference_labels import searched_mark
+from cg_data.reference_labels import aside
 from cg_data.vocabulary import WAVEFORMS, LabelKind
 
 SUFFIX = ".marks.csv"
@@ -41,11 +41,11 @@ def labels_of_csv(uri: str, duration_s: float) -> Labels:
     if rows is None:
         marks.broken("labels.unreadable_file")
         return marks.gathered()
-    searches = [row for row in rows if row["waveform"].startswith("searched:")]
-    lost = {name for row in rows if not row["waveform"].startswith("searched:") for name in _add_mark(row, marks)}
-    for row in searches:
-        _add_search(row, marks, lost)
-    if not searches:
+    asides = [row for row in rows if row["waveform"].startswith(("searched:", "unsure:"))]
+    lost = {name for row in rows if row not in asides for name in _add_mark(row, marks)}
+    for row in asides:
+        _add_aside(row, marks, lost)
+    if not any(row["waveform"].startswith("searched:") for row in asides):
         told = {(x.name, x.channel, x.reader) for x in marks.of_kind(LabelKind.WAVEFORM) if x.name not in lost}
         for name, channel, reader in told:
             marks.add(LabelKind.SEARCHED, name, 0.0, duration_s, channel=channel, reader=reader)
@@ -81,15 +81,15 @@ def _add_mark(row: dict[str, str], marks: Marks) -> frozenset[str]:
     return frozenset({waveform} if waveform else WAVEFORMS)
 
 
-def _add_search(row: dict[str, str], marks: Marks, lost: set[str]) -> None:
-    """Add what was looked for, unless a mark of it was lost."""
-    named, onset_s = searched_mark(row["waveform"]), number(row["onset_s"] or "0")
+def _add_aside(row: dict[str, str], marks: Marks, lost: set[str]) -> None:
+    """Add what was looked for, unless a mark of it was lost, or what a reader is not sure of."""
+    named, onset_s = aside(row["waveform"]), number(row["onset_s"] or "0")
     duration_s = number(row["duration_s"]) if row["duration_s"] else marks.duration_s - (onset_s or 0.0)
     if named is None:
         marks.broken("labels.unknown_term")
     elif onset_s is None or duration_s is None:
         marks.broken("labels.unreadable_line")
-    elif (place := _place(row, marks)) is not None and named[1] not in lost:
+    elif (place := _place(row, marks)) is not None and (named[0] is LabelKind.UNSURE or named[1] not in lost):
         channel, reader = place
         marks.add(*named, onset_s, onset_s + duration_s, channel=channel, reader=reader)
 

@@ -166,11 +166,12 @@ def references_of(segment: Labelled, *, min_box_s: float) -> References:
     Marks of spikes and sharp waves are widened to `min_box_s`. Two readers' marks of one event (`SAME_EVENT_IOU`) are one, from the mean
     of their starts to the mean of their ends: neither reader is the better one, and a union would be wider than either saw it. A waveform
     on a derivation, on the whole page, or without a duration is a coarse region. A mark of which part may lie beside the rows, because
-    an electrode of its derivation is missing or the page cuts it, is no coarse region, but nothing is known where it is.
+    an electrode of its derivation is missing or the page cuts it, is no coarse region, but nothing is known where it is, nor where a
+    reader is not sure ("difficult" objects of PASCAL VOC, Everingham et al. 2010).
     """
     vague = [found for label in segment.labels for found in _vague(label, segment.mask, min_box_s)]
     known = _searched(segment)
-    for region, _ in vague:
+    for region in (*(region for region, _ in vague), *_unsure(segment)):
         known = [part for one in known for part in without(one, region)]
     readers = sorted({label.reader for label in segment.labels})
     by_reader = [marks_of_labels((x for x in segment.labels if x.reader == reader), segment.mask, min_box_s) for reader in readers]
@@ -269,6 +270,19 @@ def _searched(segment: Labelled) -> list[Region]:
         Region(rows=rows, start_s=start_s, stop_s=stop_s, waveforms=_classes(found))
         for rows, start_s, stop_s, found in places
         if found and rows.any() and stop_s > start_s
+    ]
+
+
+def _unsure(segment: Labelled) -> list[Region]:
+    """Where a reader is not sure; of the discharges neither is it known then which of them it is."""
+    rows: dict[tuple[str, float, float], Bools] = {}
+    for label in segment.labels:
+        if label.kind is LabelKind.UNSURE:
+            key = (label.name, label.onset_s, label.onset_s + label.duration_s)
+            rows[key] = rows.get(key, np.False_) | _rows(label.channel, segment.mask)[0]
+    return [
+        Region(rows=there, start_s=start_s, stop_s=stop_s, waveforms=_classes(EPILEPTIFORM if name in EPILEPTIFORM else {Waveform(name)}))
+        for (name, start_s, stop_s), there in rows.items()
     ]
 
 
