@@ -146,8 +146,8 @@ def test_page_losses_of_pages_that_are_all_known_are_those_of_ultralytics(settin
     for epoch in (1, 3):
         losses = criterion(batch)
         expected, _ = theirs(network.raw(*batch.inputs), {"batch_idx": table[:, 0], "cls": table[:, 1], "bboxes": table[:, 2:]})
-        assert torch.equal(torch.stack(losses), expected / 3)
-        assert float(expected.min()) > 0
+        torch.testing.assert_close(torch.stack(losses), expected / 3, rtol=1e-5, atol=0)  # boxes are rounded on another way
+        assert float(expected.detach().min()) > 0
         criterion.schedule(epoch)
         if hasattr(theirs, "update"):
             theirs.updates = epoch - 1
