@@ -193,7 +193,8 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def _labels(rows: list[dict[str, Any]]) -> tuple[Label, ...]:
+def labels_from_rows(rows: list[dict[str, Any]]) -> tuple[Label, ...]:
+    """The labels of a segment."""
     return tuple(Label(**{**row, "kind": LabelKind(row["kind"])}) for row in rows)
 
 
@@ -210,7 +211,7 @@ def _signal(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def segment_from_row(row: dict[str, Any]) -> Segment:
-    return Segment(**{**row, **_signal(row), "flags": tuple(row["flags"]), "labels": _labels(row["labels"])})
+    return Segment(**{**row, **_signal(row), "flags": tuple(row["flags"]), "labels": labels_from_rows(row["labels"])})
 
 
 def _tuples(row: dict[str, Any], *names: str) -> dict[str, Any]:

@@ -228,15 +228,16 @@ def _store(
     settings: EvalSettings,
 ) -> dict[str, Any]:
     """Write answers, events and figures; metrics.json last, for its presence says that all is there."""
-    from cg_data.detect.boxes import marks_of_labels
+    from cg_data.detect.references import known_events, references_of
     from cg_data.detect.spec import DetectorSpec
-    from cg_eval.detection import detector_figures
+    from cg_eval.detection.bench_figures import detector_figures
 
     spec = DetectorSpec.model_validate(storage.read_json(storage.join(detector_folder, "detector.json")))
     thresholds = {waveform: spec.threshold(waveform) for waveform in FINDING_OF_WAVEFORM}
+    references = [references_of(s, min_box_s=spec.min_box_s) for s in segments]
     detector = detector_figures(
-        [found[s.segment_id] for s in segments],
-        [marks_of_labels(s.labels, s.mask, spec.min_box_s) for s in segments],
+        [known_events(found[s.segment_id], r) for s, r in zip(segments, references, strict=True)],
+        [r.marks for r in references],
         [s.subject for s in segments],
         thresholds,
         settings,

@@ -1,8 +1,9 @@
-"""How well events match reference marks: average precision at an overlap of 0.5, precision, recall and F1 at the working thresholds.
+"""How well events match reference marks: average precision as COCO defines it; precision, recall and F1 at the working thresholds.
 
-Boxes span whole channel rows (`cg_data.detect.boxes`), so the overlap of two boxes is that of their times on one channel. Matching is
-that of PASCAL VOC (Everingham et al. 2010): on each page and for each class the events, best first, take the free reference that they
-overlap most; AP is the whole area under the precision envelope over recall; mAP is the mean over classes with references.
+Boxes span whole channel rows (`cg_data.detect.boxes`), so the overlap of two boxes is that of their times on one channel. On each page
+and for each class the events, best first, take the free reference that they overlap most. AP is the mean of the precision envelope at 101
+recalls from 0 to 1; mAP is the mean over classes with references, and mAP@0.5:0.95 also over ten least overlaps (Lin et al. 2014,
+"Microsoft COCO", and the definitions of its evaluation, pycocotools, with which these figures agree to the last digits).
 """
 
 from __future__ import annotations
@@ -18,19 +19,38 @@ from cg_data.detect.boxes import Marks, marks_of_events, overlaps
 from cg_data.records import Event
 from cg_data.vocabulary import WAVEFORM_INDEX, WAVEFORMS, Waveform
 
+Bools = npt.NDArray[np.bool_]
+Floats = npt.NDArray[np.float64]
+Indices = npt.NDArray[np.int64]
+
 IOU = 0.5
 """Least overlap of a hit."""
+IOUS: Floats = np.linspace(0.5, 0.95, 10)
+"""Least overlaps of mAP@0.5:0.95; the first is `IOU`."""
+RECALLS: Floats = np.linspace(0.0, 1.0, 101)
+"""Recalls at which the precision envelope is read."""
+STRICT = 5
+"""Place of the least overlap 0.75 in `IOUS`."""
 UNSEEN_THRESHOLD = 0.5
 """Working score of a waveform that the validation pages do not hold."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Matches:
-    """All events of one waveform, best score first: `scores` `(n,)`, `hits` `(n,)`; and the number of references."""
+    """All events of one waveform, best score first, and the number of references.
 
-    scores: npt.NDArray[np.float64]
-    hits: npt.NDArray[np.bool_]
+    `scores` `(n,)`; `pages` `(n,)`, which page each is of; `hits_at` `(10, n)`, whether each is a hit at each overlap of `IOUS`.
+    """
+
+    scores: Floats
+    pages: Indices
+    hits_at: Bools
     references: int
+
+    @property
+    def hits(self) -> Bools:
+        """Hits at an overlap of 0.5, `(n,)`."""
+        return self.hits_at[0]
 
 
 def match(found: Sequence[Sequence[Event]], truth: Sequence[Marks]) -> dict[Waveform, Matches]:
@@ -40,38 +60,62 @@ def match(found: Sequence[Sequence[Event]], truth: Sequence[Marks]) -> dict[Wave
 
 def _match_class(waveform: Waveform, found: Sequence[Sequence[Event]], truth: Sequence[Marks]) -> Matches:
     scores: list[float] = []
-    hits: list[bool] = []
+    pages: list[int] = []
+    hits: list[Bools] = [np.zeros((len(IOUS), 0), dtype=np.bool_)]
     references = 0
-    for events, marks in zip(found, truth, strict=True):
+    for page, (events, marks) in enumerate(zip(found, truth, strict=True)):
         wanted = marks[marks[:, 0] == WAVEFORM_INDEX[waveform]]
         ranked = sorted((e for e in events if e.waveform is waveform), key=lambda e: -e.score)
         scores += [event.score for event in ranked]
-        hits += _take(overlaps(marks_of_events(ranked), wanted))
+        pages += [page] * len(ranked)
+        hits.append(take(overlaps(marks_of_events(ranked), wanted), IOUS) >= 0)
         references += len(wanted)
     order = np.argsort(-np.array(scores), kind="stable")
-    return Matches(scores=np.array(scores, dtype=np.float64)[order], hits=np.array(hits, dtype=np.bool_)[order], references=references)
+    return Matches(
+        scores=np.array(scores, dtype=np.float64)[order],
+        pages=np.array(pages, dtype=np.int64)[order],
+        hits_at=np.concatenate(hits, axis=1)[:, order],
+        references=references,
+    )
 
 
-def _take(overlap: npt.NDArray[np.float64]) -> list[bool]:
-    """Whether each event, best first, finds a free reference; `overlap` is `(events, references)`."""
-    free = np.ones(overlap.shape[1], dtype=np.bool_)
-    hits: list[bool] = []
-    for row in overlap:
-        best = int(np.argmax(np.where(free, row, -1.0))) if free.any() else -1
-        hits.append(best >= 0 and bool(row[best] >= IOU))
-        if hits[-1]:
-            free[best] = False
-    return hits
+def take(overlap: Floats, least: Floats) -> Indices:
+    """The reference that each event, best first, takes: the free one that it overlaps most, of equal ones the last, as pycocotools does.
+
+    Args:
+        overlap: intersection over union `(events, references)`.
+        least: least overlap of a hit, one value for each of `k` independent matchings.
+
+    Returns:
+        `(k, events)`: index of the reference, -1 where an event takes none.
+    """
+    taken = np.full((len(least), len(overlap)), -1, dtype=np.int64)
+    free = np.ones((len(least), overlap.shape[1]), dtype=np.bool_)
+    able = np.flatnonzero(overlap.max(axis=1, initial=0.0) >= least.min())
+    for event in able:
+        candidates = np.where(free & (overlap[event] >= least[:, None]), overlap[event], -1.0)
+        best = candidates.shape[1] - 1 - np.argmax(candidates[:, ::-1], axis=1)
+        level = np.flatnonzero(candidates[np.arange(len(least)), best] >= 0)
+        taken[level, event] = best[level]
+        free[level, best[level]] = False
+    return taken
 
 
-def average_precision(matches: Matches) -> float:
-    """Area under the precision envelope; 0 without events, NaN without references."""
-    if matches.references == 0:
-        return float("nan")
-    true = np.cumsum(matches.hits)
+def average_precision(matches: Matches, level: int = 0) -> float:
+    """Mean precision envelope at `RECALLS` for the least overlap `IOUS[level]`; 0 without events, NaN without references."""
+    return float(precision_curve(matches, level).mean()) if matches.references else float("nan")
+
+
+def precision_curve(matches: Matches, level: int = 0) -> Floats:
+    """Precision envelope at `RECALLS`, `(101,)`, for the least overlap `IOUS[level]`; there must be references."""
+    true = np.cumsum(matches.hits_at[level])
     precision = true / np.arange(1, len(true) + 1)
-    envelope = np.maximum.accumulate(precision[::-1])[::-1]
-    return float(np.sum(envelope[matches.hits]) / matches.references)
+    return at_recalls(true / matches.references, np.maximum.accumulate(precision[::-1])[::-1])
+
+
+def at_recalls(recall: Floats, envelope: Floats) -> Floats:
+    """The precision `envelope` `(n,)` at `RECALLS`, where `recall` `(n,)` first reaches each; 0 where it never does."""
+    return np.append(envelope, 0.0)[np.searchsorted(recall, RECALLS, side="left")]
 
 
 def best_threshold(matches: Matches) -> float:
@@ -94,21 +138,33 @@ def detection_metrics(found: Sequence[Sequence[Event]], truth: Sequence[Marks], 
         thresholds: working score of each waveform.
 
     Returns:
-        `map50`, `segments`, micro-averaged `precision`, `recall` and `f1` at the working thresholds, and under `waveforms` for each name
-        `ap50` (null without references), `precision`, `recall`, `f1`, `threshold`, and the counts `references`, `events`, `hits`.
+        `map50`, `map75`, `map5095` (0 without references), `segments`, micro-averaged `precision`, `recall` and `f1` at the working
+        thresholds, and under `waveforms` for each name `ap50`, `ap75`, `ap5095` (null without references), `precision`, `recall`, `f1`,
+        `threshold`, and the counts `references`, `events`, `hits`.
     """
     matched = match(found, truth)
     rows = {str(waveform): _working_point(matched[waveform], thresholds[waveform]) for waveform in WAVEFORMS}
-    known = [row["ap50"] for row in rows.values() if row["ap50"] is not None]
     totals = {key: sum(row[key] for row in rows.values()) for key in ("references", "events", "hits")}
-    return {"map50": float(np.mean(known)) if known else 0.0, "segments": len(found), **_rates(**totals), **totals, "waveforms": rows}
+    means = {f"m{name}": _mean_of_known([row[name] for row in rows.values()]) for name in ("ap50", "ap75", "ap5095")}
+    return {**means, "segments": len(found), **_rates(**totals), **totals, "waveforms": rows}
+
+
+def _mean_of_known(values: Sequence[float | None]) -> float:
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if known else 0.0
 
 
 def _working_point(matches: Matches, threshold: float) -> dict[str, Any]:
     kept = matches.hits[matches.scores >= threshold]
     counts = {"references": matches.references, "events": len(kept), "hits": int(kept.sum())}
-    ap50 = average_precision(matches) if matches.references else None
-    return {"ap50": ap50, **_rates(**counts), "threshold": float(threshold), **counts}
+    return {**_average_precisions(matches), **_rates(**counts), "threshold": float(threshold), **counts}
+
+
+def _average_precisions(matches: Matches) -> dict[str, float | None]:
+    if not matches.references:
+        return {"ap50": None, "ap75": None, "ap5095": None}
+    levels = [average_precision(matches, level) for level in range(len(IOUS))]
+    return {"ap50": levels[0], "ap75": levels[STRICT], "ap5095": float(np.mean(levels))}
 
 
 def _rates(*, references: int, events: int, hits: int) -> dict[str, float]:

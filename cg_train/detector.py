@@ -131,12 +131,19 @@ def evaluate(detector: Detector, segments: Sequence[Segment]) -> dict[str, Any]:
 
 
 def calibrated(
-    bare: DetectorSpec, recipe: DetectorRecipe, found: Sequence[Sequence[Event]], truth: Sequence[Marks]
+    bare: DetectorSpec, recipe: DetectorRecipe, found: Sequence[Sequence[Event]], truth: Sequence[Marks], subjects: Sequence[str]
 ) -> tuple[DetectorSpec, dict[Waveform, WorkingPoint]]:
-    """A detector's description with the probabilities and working points that its events on pages of known marks lead to."""
+    """A detector's description with the probabilities and working points that its events on pages of known marks lead to.
+
+    `subjects` says whose each page is: false alarms of unlike subjects prove less than those of like ones.
+    """
     matched = match(found, truth)
-    minutes = len(found) * SEGMENT_S / 60
-    points = {w: choose_threshold(m.scores, m.hits, m.references, minutes, recipe.targets.target(w)) for w, m in matched.items()}
+    names, of_page = np.unique(np.asarray(subjects), return_inverse=True)
+    minutes = np.bincount(of_page, minlength=len(names)) * SEGMENT_S / 60
+    points = {
+        w: choose_threshold(m.scores, m.hits, m.references, minutes, recipe.targets.target(w), subjects=of_page[m.pages])
+        for w, m in matched.items()
+    }
     update = {
         "calibrations": {w: fit_calibration(m.scores, m.hits, m.references) for w, m in matched.items()},
         "thresholds": {w: point.threshold for w, point in points.items()},
@@ -147,7 +154,7 @@ def calibrated(
 def _finish(recipe: DetectorRecipe, network: torch.nn.Module, validation: Sequence[Segment], device: str) -> TrainedDetector:
     bare = spec_of(recipe)
     found, truth = _found_and_truth(Detector(copy.deepcopy(network), bare, device), validation)
-    spec, points = calibrated(bare, recipe, found, truth)
+    spec, points = calibrated(bare, recipe, found, truth, [segment.subject for segment in validation])
     metrics = detection_metrics(found, truth, {waveform: spec.threshold(waveform) for waveform in WAVEFORMS})
     return TrainedDetector(network=network, spec=spec, points=points, validation=metrics)
 

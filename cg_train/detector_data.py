@@ -5,46 +5,55 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Sequence
-from typing import overload
+from typing import Any, overload
 
 import numpy as np
 import numpy.typing as npt
 
 from cg_data import storage
-from cg_data.detect.references import References, references_of
+from cg_data.detect.references import Labels, References, references_of
 from cg_data.records import Segment
-from cg_data.rows import SEGMENT_SCHEMA, rows_of, segment_from_row
-from cg_data.vocabulary import N_CHANNELS, SEGMENT_SAMPLES, WAVEFORMS, Split
+from cg_data.rows import labels_from_rows, rows_of, segment_from_row
+from cg_data.vocabulary import WAVEFORMS, Split, Waveform
 from cg_train.rowstore import RowStore
 
 _COMMON = 0.5
 _EMPTY = 0.3
-_SIGNAL = "eeg_steps"
-_SILENCE = [0] * (N_CHANNELS * SEGMENT_SAMPLES)
+_COLUMNS = ["segment_id", "corpus", "subject", "split", "mask", "labels"]
 
 
 class SegmentStore(Sequence[Segment]):
     """Segments of one split of which something is known, in order of their ids, so that the layout of the shards is forgotten. Signals are
     read when they are asked for.
 
-    `held` says of each which waveforms are or may be on it; `unknown` counts the segments left out.
+    `held` says of each which waveforms are or may be on it; `marks` counts exact marks; `unknown` counts the segments left out.
     """
 
     def __init__(self, uri: str, split: Split, *, min_box_s: float) -> None:
         shards = storage.list_files(uri, ".parquet")
-        found, self.unknown = [], 0
+        self.unknown = 0
+        self.corpora: set[str] = set()
+        self.subjects: set[str] = set()
+        self.marks: Counter[Waveform] = Counter()
+        found = []
         for number, shard in enumerate(shards):
-            columns = [name for name in SEGMENT_SCHEMA.names if name != _SIGNAL]
-            for position, row in enumerate(rows_of(storage.read_table(shard, columns))):
+            for position, row in enumerate(rows_of(storage.read_table(shard, _COLUMNS))):
                 if row["split"] == split:
-                    references = references_of(segment_from_row({**row, _SIGNAL: _SILENCE}), min_box_s=min_box_s)
-                    self.unknown += not _is_useful(references)
+                    references = references_of(_labels_of(row), min_box_s=min_box_s)
                     if _is_useful(references):
                         found.append((row["segment_id"], number, position, waveforms_in(references)))
+                        self._count(row, references)
+                    else:
+                        self.unknown += 1
         found.sort(key=lambda entry: entry[0])
         self.ids = [entry[0] for entry in found]
         self.held: list[frozenset[str]] = [entry[3] for entry in found]
         self._rows = RowStore(shards, np.array([entry[1:3] for entry in found], dtype=np.int64).reshape(-1, 2))
+
+    def _count(self, row: dict[str, Any], references: References) -> None:
+        self.corpora.add(row["corpus"])
+        self.subjects.add(row["subject"])
+        self.marks.update(WAVEFORMS[int(mark[0])] for mark in references.marks)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -59,6 +68,10 @@ class SegmentStore(Sequence[Segment]):
         if not 0 <= index < len(self):
             raise IndexError(index)
         return segment_from_row(self._rows.row(index))
+
+
+def _labels_of(row: dict[str, Any]) -> Labels:
+    return Labels(corpus=row["corpus"], mask=np.array(row["mask"], dtype=np.bool_), labels=labels_from_rows(row["labels"]))
 
 
 def _is_useful(references: References) -> bool:

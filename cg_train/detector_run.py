@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,6 +45,7 @@ def run_detector(job: DetectorJob, *, rank: int, workers: int, keeper: Keeper) -
     """
     from cg_data.detect.detector import save_detector
     from cg_train.detector import train
+    from cg_train.detector_card import write_card, write_training
 
     segments, validation = (_segments(job, split) for split in (Split.TRAIN, Split.VALIDATION))
     name = content_id("detector", job.recipe.model_dump(mode="json"), workers, segments.ids)
@@ -65,8 +67,19 @@ def run_detector(job: DetectorJob, *, rank: int, workers: int, keeper: Keeper) -
     figures = {"train_segments": len(segments), "validation_segments": len(validation), **trained.validation}
     if rank == 0:
         save_detector(trained.network, trained.spec, job.out_folder)
+        stores = {Split.TRAIN: segments, Split.VALIDATION: validation}
+        write_training(job.out_folder, job.recipe, trained.network, trained.points, stores)
+        write_card(job.out_folder, figures, "the validation subjects, on whom the thresholds were chosen")
         storage.write_json(storage.join(job.out_folder, "metrics.json"), figures)
     return figures
+
+
+def final_figures(metrics: Mapping[str, Any]) -> dict[str, float]:
+    """What `run_detector` returns as the numbers that are compared between runs."""
+    names = ("map50", "map5095", "precision", "recall", "f1")
+    single = {f"validation.{name}": metrics[name] for name in names}
+    classes = {f"validation.ap50.{name}": row["ap50"] for name, row in metrics["waveforms"].items() if row["ap50"] is not None}
+    return single | classes
 
 
 def _segments(job: DetectorJob, split: Split) -> SegmentStore:

@@ -22,7 +22,7 @@ from cg_data.progress import Progress
 from cg_data.settings import PageSettings
 from cg_train.batches import SampleStore
 from cg_train.checkpoint import Keeper
-from cg_train.detector_run import DETECTOR, DetectorJob, run_detector
+from cg_train.detector_run import DETECTOR, DetectorJob, final_figures, run_detector
 from cg_train.plan import accumulation, make_plan
 from cg_train.recipe import RECIPES, ComputeSettings, DetectorRecipe, StageRecipe, TrainSettings
 from cg_train.stage import StageJob, is_exported, make_tiny, open_store, run_stage
@@ -202,6 +202,7 @@ def train_detector(
     )
     with follower:
         metrics: dict[str, Any] = _fit(functools.partial(_detector_worker, job), name=DETECTOR, folder=folder, compute=recipe.compute)
+        tracker.keep(final_figures(metrics), storage.local_path(out_folder))
     return metrics
 
 

@@ -118,6 +118,10 @@ class Tracker:
         """Log the numbers of journal lines, each at its step; steps that are there already are passed over."""
         self._attempt(lambda: self._log(lines))
 
+    def keep(self, figures: Mapping[str, float], folder: Path) -> None:
+        """Log final figures, and the files of `folder` as artefacts."""
+        self._attempt(lambda: self._keep(figures, folder))
+
     def finish(self, status: str) -> None:
         """`status` is ``FINISHED`` or ``FAILED``."""
         self._attempt(lambda: self._open().set_terminated(self._run_id, status))
@@ -168,6 +172,12 @@ class Tracker:
         for start in range(0, len(metrics), 1000):  # the most that a tracking server takes at once
             client.log_batch(self._run_id, metrics=metrics[start : start + 1000])
         self._logged = max((line["step"] for line in fresh), default=self._logged)
+
+    def _keep(self, figures: Mapping[str, float], folder: Path) -> None:
+        client = self._open()
+        for name, value in figures.items():
+            client.log_metric(self._run_id, name, value)
+        client.log_artifacts(self._run_id, str(folder), folder.name)
 
 
 def flattened(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

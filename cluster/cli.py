@@ -10,6 +10,7 @@ import typer
 
 from cg_data.errors import StorageError, UserError
 from cluster.cli_data import data_app
+from cluster.cli_eval import eval_app
 from cluster.config import read_preset, resolve_config
 from cluster.display import Display
 from cluster.options import Asked, Corpora, Edf, Preset, Run, Sets, Verbose, execute, load
@@ -25,6 +26,7 @@ app = typer.Typer(
 train_app = typer.Typer(help="Training: the waveform detector, the tiny model's sight and base, stage 1 and stage 2.", no_args_is_help=True)
 app.add_typer(data_app, name="data", invoke_without_command=True)
 app.add_typer(train_app, name="train")
+app.add_typer(eval_app, name="eval", invoke_without_command=True)
 
 
 @app.command("run")
@@ -63,12 +65,6 @@ def train_stage1(run: Run = None, preset: Preset = None, sets: Sets = None, verb
 def train_stage2(run: Run = None, preset: Preset = None, sets: Sets = None, verbose: Verbose = False) -> None:
     """Stage 2, instruction tuning: language model and projector, vision frozen, or LoRA."""
     execute(["stage2"], Asked(run=run, preset=preset, sets=sets), verbose=verbose)
-
-
-@app.command("eval")
-def evaluate(run: Run = None, preset: Preset = None, sets: Sets = None, verbose: Verbose = False) -> None:
-    """Ask the trained model about held-out subjects, score it with intervals and register the champion."""
-    execute(["bench", "champion", "report"], Asked(run=run, preset=preset, sets=sets), verbose=verbose)
 
 
 @app.command("serve")

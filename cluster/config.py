@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Sequence
+from functools import partial
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -120,24 +121,33 @@ def resolve_config(tree: dict[str, Any], overrides: list[str]) -> RunConfig:
 def _sentence(error: ValidationError) -> str:
     first, *rest = error.errors()
     loc = [str(part) for part in first["loc"]]
-    path = ".".join(loc)
+    path = ".".join(part for i, part in enumerate(loc) if not any(map(partial(_is_kind, part), _models_at(loc[:i]))))
     more = f" ({len(rest)} more such problem{'s' if len(rest) > 1 else ''}.)" if rest else ""
     if first["type"] == "extra_forbidden":
         return f"configuration: unknown key {path}{nearest(loc[-1], _known_keys(loc[:-1]))}{more}"
     return f"configuration: {path} = {first.get('input')!r}: {first['msg']}.{more}"
 
 
-def _known_keys(loc: list[str]) -> list[str]:
-    model: Any = RunConfig
+def _known_keys(loc: Sequence[str]) -> list[str]:
+    return [key for model in _models_at(loc) for key in model.model_fields]
+
+
+def _models_at(loc: Sequence[str]) -> list[type[BaseModel]]:
+    """The settings classes that a value at `loc` may be of: several where a field takes several kinds, of which `loc` may name one."""
+    models: list[type[BaseModel]] = [RunConfig]
     for part in loc:
-        field = model.model_fields.get(part) if isinstance(model, type) and issubclass(model, BaseModel) else None
-        model = _model_in(field.annotation) if field is not None else None
-    return list(model.model_fields) if isinstance(model, type) and issubclass(model, BaseModel) else []
+        models = [m for model in models for m in ([model] if _is_kind(part, model) else _models_under(model, part))]
+    return models
 
 
-def _model_in(annotation: Any) -> Any:
-    """The settings class in an annotation such as ``StageRecipe | None``."""
-    return next((a for a in getattr(annotation, "__args__", (annotation,)) if isinstance(a, type) and issubclass(a, BaseModel)), None)
+def _is_kind(part: str, model: type[BaseModel]) -> bool:
+    return "kind" in model.model_fields and model.model_fields["kind"].default == part
+
+
+def _models_under(model: type[BaseModel], key: str) -> list[type[BaseModel]]:
+    """The settings classes in the annotation of a field, such as ``StageRecipe | None``."""
+    annotation = model.model_fields[key].annotation if key in model.model_fields else None
+    return [a for a in getattr(annotation, "__args__", (annotation,)) if isinstance(a, type) and issubclass(a, BaseModel)]
 
 
 def nearest(name: str, known: Sequence[str]) -> str:

@@ -15,6 +15,8 @@ from cluster.steps_data import SYNTHETIC
 from cluster.steps_train import tracking_of
 
 CHAMPION = "champion"
+_PRODUCTS = ("items.parquet", "answers.parquet", "events.parquet", "metrics.json", "noise.json")
+"""What the bench writes below ``bench/``, beside which an evaluation of detectors may lie."""
 
 
 def bench_step() -> Step:
@@ -23,7 +25,7 @@ def bench_step() -> Step:
         title="Bench on held-out subjects",
         needs=("stage2", "annotations"),
         settings=lambda config: [config.evaluate.model_dump(), config.data.instruct.seed],
-        owns=("bench",),
+        owns=tuple(f"bench/{name}" for name in _PRODUCTS),
         run=alone(_bench),
     )
 

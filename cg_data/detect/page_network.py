@@ -108,7 +108,8 @@ def _architecture(settings: PageNetworkSettings) -> dict[str, Any]:
         raise ConfigError(f"train.detector.network.architecture: {name!r} is no Ultralytics detection model. Use yolov8, yolo11 or yolo26.")
     own = [settings.depth_multiple, settings.width_multiple, settings.max_channels]
     scale = config["scales"][settings.size] if settings.size else own
-    return config | {"scales": {"n": scale}, "scale": "n", "reg_max": settings.distance_bins}
+    bins = {} if settings.distance_bins is None else {"reg_max": settings.distance_bins}
+    return config | {"scales": {"n": scale}, "scale": "n"} | bins
 
 
 def network_input(pages: torch.Tensor) -> torch.Tensor:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Iterable, Sequence
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +19,7 @@ from scipy.optimize import linear_sum_assignment
 from cg_data.corpora import CorpusName
 from cg_data.corpora.channels import electrodes_in
 from cg_data.detect.boxes import NARROW, Marks, marks_of_events, marks_of_labels, overlaps
-from cg_data.records import Event, Label, Segment
+from cg_data.records import Event, Label
 from cg_data.vocabulary import (
     CHANNEL_INDEX,
     EPILEPTIFORM,
@@ -115,6 +116,26 @@ ABSENT_FROM_BACKGROUND: dict[str, Waveforms] = {
 seizure."""
 
 
+class Labelled(Protocol):
+    """What carries labels: a segment, or one without its signal."""
+
+    @property
+    def corpus(self) -> str: ...
+    @property
+    def mask(self) -> Bools: ...
+    @property
+    def labels(self) -> tuple[Label, ...]: ...
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Labels:
+    """The labels of a segment without the segment."""
+
+    corpus: str
+    mask: Bools
+    labels: tuple[Label, ...]
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Region:
     """Some waveforms on some rows for some time: `rows` `(19,)`, `start_s` up to `stop_s` of the page, `waveforms` `(9,)`."""
@@ -139,7 +160,7 @@ class References:
     known: tuple[Region, ...]
 
 
-def references_of(segment: Segment, *, min_box_s: float) -> References:
+def references_of(segment: Labelled, *, min_box_s: float) -> References:
     """What the labels of a segment say of the rows of its mask.
 
     Marks of spikes and sharp waves are widened to `min_box_s`. Two readers' marks of one event (`SAME_EVENT_IOU`) are one, from the mean
@@ -233,7 +254,7 @@ def _rows(channel: str, mask: Bools) -> tuple[Bools, bool]:
     return rows & mask, not others and bool(mask[rows].all())
 
 
-def _searched(segment: Segment) -> list[Region]:
+def _searched(segment: Labelled) -> list[Region]:
     """Where all is marked before vague marks are taken out; equal places are one region."""
     waveforms: dict[tuple[str, float, float], set[Waveform]] = {}
     for label in segment.labels:

@@ -23,8 +23,7 @@ from cg_data.vocabulary import CHANNELS, N_CHANNELS, POSITIONS_XY, SEGMENT_S, SE
 FINE_S, COARSE_S = 0.02, 0.08
 FINE, COARSE = round(SEGMENT_S / FINE_S), round(SEGMENT_S / COARSE_S)
 PLACES_PER_ROW = FINE + COARSE
-_STEM_SAMPLES = 16
-_STRIDE = SEGMENT_SAMPLES // FINE
+_SAMPLES = SEGMENT_SAMPLES // FINE
 _LINEAR_UV, _LOG_UV = 100.0, 10.0
 _LONGEST_LOG = 7.0
 _RARE = 0.01
@@ -48,7 +47,7 @@ class SignalNetwork(nn.Module):
     def __init__(self, settings: SignalNetworkSettings) -> None:
         super().__init__()
         fine, middle, coarse = settings.width, settings.width * 3 // 2, settings.width * 2
-        self.stem = _Convolution(2, fine, _STEM_SAMPLES, stride=_STRIDE)
+        self.stem = _Convolution(2 * _SAMPLES, fine, 5)
         self.electrode = nn.Parameter(torch.zeros(N_CHANNELS, fine))
         self.fine = nn.Sequential(*[_Residual(fine, 5) for _ in range(settings.depth)])
         self.fine_mix = _Mixing(fine)
@@ -90,7 +89,7 @@ class SignalNetwork(nn.Module):
         """
         n = len(eeg_uv)
         there = mask.to(eeg_uv.dtype)
-        x = self.stem(_views(eeg_uv, there).reshape(n * N_CHANNELS, 2, 1, SEGMENT_SAMPLES))
+        x = self.stem(_views(eeg_uv, there))
         x = x + self.electrode.repeat(n, 1)[:, :, None, None]
         fine = self.fine_mix(self.fine(x), there)
         coarse = self.coarse(self.down_again(self.middle(self.down(fine))))
@@ -107,7 +106,8 @@ def _candidates(extents: torch.Tensor, logits: torch.Tensor, least: float) -> Ca
 
 
 def _views(eeg_uv: torch.Tensor, there: torch.Tensor) -> torch.Tensor:
-    """The signal against the mean of its electrodes, where these are enough, on a linear and a logarithmic scale, `(n, 19, 2, 2000)`.
+    """The signal against the mean of its electrodes, where these are enough, on a linear and a logarithmic scale: the samples of each fine
+    place are its features, `(n * 19, 8, 1, 500)`.
 
     So what the reference electrode picks up changes nothing. Electrodes that do not exist are zero.
     """
@@ -115,7 +115,8 @@ def _views(eeg_uv: torch.Tensor, there: torch.Tensor) -> torch.Tensor:
     count = there.sum(dim=1)[:, None, None]
     mean = (eeg_uv * weight).sum(dim=1, keepdim=True) / count.clamp(min=1.0)
     x = (eeg_uv - mean * (count >= AVERAGE_FROM)) * weight
-    return torch.stack([x / _LINEAR_UV, torch.asinh(x / _LOG_UV)], dim=2)
+    views = torch.stack([x / _LINEAR_UV, torch.asinh(x / _LOG_UV)], dim=-1)
+    return views.reshape(-1, 1, FINE, 2 * _SAMPLES).permute(0, 3, 1, 2)
 
 
 class _Convolution(nn.Sequential):

@@ -30,8 +30,8 @@ class PageNetworkSettings(Settings):
     depth_multiple: float = Field(default=0.33, gt=0)
     width_multiple: float = Field(default=0.125, gt=0)
     max_channels: int = Field(default=1024, gt=0)
-    distance_bins: int = Field(
-        default=16, ge=1, description="bins per side of a box (reg_max of Ultralytics); 1 gives the distance directly"
+    distance_bins: int | None = Field(
+        default=None, ge=1, description="bins per side of a box (reg_max of Ultralytics), 1 for the distance itself; none: as in the YAML"
     )
     page: PageSettings = PageSettings(pixels_per_row=16, pixels_per_second=128, microvolts_per_row=100.0, subcolumns=2, multiple_of=32)
 

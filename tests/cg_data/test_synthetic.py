@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,15 +13,21 @@ from scipy import signal
 
 from cg_data.corpora.source import Source
 from cg_data.corpora.synthetic import edf_bytes, write_corpus
+from cg_data.corpora.synthetic.background import make_background
+from cg_data.corpora.synthetic.discharges import make_discharges
 from cg_data.corpora.synthetic.events import plant
+from cg_data.corpora.synthetic.hookup import shown_matrix
+from cg_data.corpora.synthetic.planted import SEEN_SHARE, Planted
 from cg_data.corpora.synthetic.subject import Recorded, record
-from cg_data.corpora.synthetic.traits import State, make_subject, make_timeline
+from cg_data.corpora.synthetic.traits import State, Variant, make_subject, make_timeline
+from cg_data.corpora.synthetic.variants import plant_variants
+from cg_data.corpora.synthetic.visibility import SEEN_UV, Truth, backdrop_of, labels_of
 from cg_data.edf.reader import EdfFile
 from cg_data.recording import describe
 from cg_data.records import Recording, Segment
 from cg_data.segments import segments_of
 from cg_data.settings import DataSettings, SyntheticSettings
-from cg_data.vocabulary import CHANNEL_INDEX, CHANNELS, LabelKind, Split, Waveform
+from cg_data.vocabulary import CHANNEL_INDEX, CHANNELS, EPILEPTIFORM, LabelKind, Split, Waveform
 
 SUBJECTS = 20
 SEED = 7
@@ -94,47 +102,156 @@ def alpha_power(one: Recorded, state: State) -> float | None:
 
 
 def test_blinks_are_positive_at_the_frontal_poles_and_absent_behind(recorded: list[Recorded]) -> None:
-    events = [e for e in planted(recorded) if Waveform.POSITIVE_SHARP_TRANSIENT in e.waveform]
-    assert events
-    for event in events:
-        assert event.wave_uv[CHANNEL_INDEX["Fp1"]].max() > 50
+    events = named(recorded, Waveform.POSITIVE_SHARP_TRANSIENT)
+    assert len(events) > 50
+    for _, event in events:
+        height_uv = event.wave_uv[CHANNEL_INDEX["Fp1"]].max()
+        assert height_uv > 20
         assert np.abs(event.wave_uv[CHANNEL_INDEX["O1"]]).max() == 0
+        assert event.wave_uv[CHANNEL_INDEX["F3"]].max() < 0.4 * height_uv
 
 
 def test_lateral_eye_movements_are_opposite_at_the_two_sides(recorded: list[Recorded]) -> None:
-    events = [e for e in planted(recorded) if Waveform.POSITIVE_SQUARE_WAVE in e.waveform]
-    assert events
-    for event in events:
-        left, right = event.wave_uv[CHANNEL_INDEX["F7"]].sum(), event.wave_uv[CHANNEL_INDEX["F8"]].sum()
-        assert left * right < 0
-        positive = "F7" if left > 0 else "F8"
-        assert event.waveform[CHANNEL_INDEX[positive]] == Waveform.POSITIVE_SQUARE_WAVE
+    marks = labelled(recorded, Waveform.POSITIVE_SQUARE_WAVE, Waveform.NEGATIVE_SQUARE_WAVE)
+    assert len(marks) > 20
+    for one, event, truths in marks:
+        left = event.wave_uv[CHANNEL_INDEX["F7"]].sum()
+        assert left * event.wave_uv[CHANNEL_INDEX["F8"]].sum() < 0
+        if len(one.subject.electrodes) >= 12:
+            for truth in truths:
+                if truth.channel in ("F7", "F8"):
+                    is_positive = (left > 0) == (truth.channel == "F7")
+                    assert truth.name == (Waveform.POSITIVE_SQUARE_WAVE if is_positive else Waveform.NEGATIVE_SQUARE_WAVE)
 
 
-def test_spindles_have_their_peak_between_11_and_16_hz(recorded: list[Recorded]) -> None:
-    for one in recorded:
-        for event in planted([one]):
-            if Waveform.SLEEP_SPINDLE in event.waveform:
-                wave = event.wave_uv[np.abs(event.wave_uv).max(axis=1).argmax()]
-                spectrum = np.abs(np.fft.rfft(wave, 4096))
-                assert 11 <= np.fft.rfftfreq(4096, 1 / one.subject.sfreq_hz)[spectrum.argmax()] <= 16
+def test_spindles_have_their_peak_between_10_and_16_hz(recorded: list[Recorded]) -> None:
+    events = named(recorded, Waveform.SLEEP_SPINDLE)
+    assert len(events) > 50
+    for one, event in events:
+        wave = np.diff(event.wave_uv[np.abs(event.wave_uv).max(axis=1).argmax()], 2)
+        spectrum = np.abs(np.fft.rfft(wave, 4096))
+        assert 10.3 <= np.fft.rfftfreq(4096, 1 / one.subject.sfreq_hz)[spectrum.argmax()] <= 16
 
 
 def test_generalised_discharges_reach_further_than_focal_ones(recorded: list[Recorded]) -> None:
     reach: dict[bool, list[int]] = {True: [], False: []}
-    for one in recorded:
-        if one.subject.syndrome is not None:
-            for event in planted([one]):
-                if {Waveform.SPIKE, Waveform.SHARP_WAVE, Waveform.SPIKE_AND_SLOW_WAVE} & set(event.waveform):
-                    heights = np.abs(event.wave_uv).max(axis=1)
-                    reach[not one.subject.syndrome.foci].append(int((heights > 0.3 * heights.max()).sum()))
+    for one, event in named(recorded, *EPILEPTIFORM):
+        assert one.subject.syndrome is not None
+        heights = np.abs(event.wave_uv).max(axis=1)
+        reach[not one.subject.syndrome.foci].append(int((heights > 0.3 * heights.max()).sum()))
     assert np.median(reach[True]) >= 12 > 8 >= np.median(reach[False])
 
 
-def planted(recorded: list[Recorded]) -> list:  # type: ignore[type-arg]
+def test_most_discharges_are_negative_at_their_maximum(recorded: list[Recorded]) -> None:
+    events = named(recorded, *EPILEPTIFORM)
+    negative = [event.wave_uv.min() < -event.wave_uv.max() for _, event in events]
+    assert np.mean(negative) > 0.9
+
+
+def test_marks_last_as_long_as_their_class_is_defined_to(recorded: list[Recorded]) -> None:
+    lasting = {
+        Waveform.SPIKE: (0.015, 0.07),
+        Waveform.SHARP_WAVE: (0.07, 0.2),
+        Waveform.SPIKE_AND_SLOW_WAVE: (0.15, 0.75),
+        Waveform.K_COMPLEX: (0.5, 1.5),
+        Waveform.SLEEP_SPINDLE: (0.4, 2.0),
+        Waveform.POSITIVE_SHARP_TRANSIENT: (0.1, 0.6),
+    }
+    for waveform, (shortest_s, longest_s) in lasting.items():
+        durations_s = [truth.duration_s for one in recorded for truth in one.truths if truth.name == waveform]
+        assert len(durations_s) > 30, waveform
+        assert shortest_s <= min(durations_s) <= max(durations_s) <= longest_s, waveform
+
+
+def test_a_marked_discharge_stands_out_of_its_background(recorded: list[Recorded]) -> None:
+    for one, event, truths in labelled(recorded, Waveform.SPIKE, Waveform.SHARP_WAVE):
+        first, stop = event.core
+        shown = shown_matrix(one.subject.reference, one.subject.electrodes) @ event.wave_uv[:, first:stop]
+        heights = [np.abs(shown[CHANNEL_INDEX[truth.channel]]).max() for truth in truths]
+        assert min(heights, default=SEEN_UV) >= 0.9 * SEEN_UV
+        assert min(heights, default=1.0) >= 0.9 * SEEN_SHARE * max(heights, default=0.0)
+
+
+def test_runs_of_generalised_complexes_keep_to_their_frequency_and_slow_down() -> None:
+    subject = next(s for s in map(partial(make_subject, seed=SEED), range(200)) if s.syndrome is not None and s.syndrome.name == "absence")
+    rng, rates_hz = np.random.default_rng(0), []
+    for _ in range(100):
+        events = make_discharges(subject, subject.syndrome, (0.0, 10.0), 30.0, rng)
+        intervals_s = np.diff([event.start / subject.sfreq_hz for event in events])
+        if len(events) >= 9 and intervals_s.max() < 0.6 and (np.diff(intervals_s) > -0.012).all():
+            rates_hz.append((1 / intervals_s[0], 1 / intervals_s[-1]))
+    assert len(rates_hz) > 10
+    assert all(2.0 <= last <= first * 1.03 <= 4.3 for first, last in rates_hz)
+
+
+def test_complexes_of_a_run_do_not_run_into_each_other(recorded: list[Recorded]) -> None:
+    for one in recorded:
+        ends: dict[str, float] = {}
+        for truth in one.truths:
+            if truth.name == Waveform.SPIKE_AND_SLOW_WAVE:
+                assert truth.onset_s >= ends.get(truth.channel, 0.0) - 0.02
+                ends[truth.channel] = truth.onset_s + truth.duration_s
+
+
+def test_variants_have_no_name_and_every_one_is_planted() -> None:
+    rng, seen = np.random.default_rng(3), Counter[str]()
+    for number in range(60):
+        subject = make_subject(number, SEED)
+        assert all(event.waveform is None and event.mirrored is None for event in plant_variants(subject, make_timeline(60, rng), rng))
+        seen.update(subject.variants)
+    assert set(seen) == set(Variant)
+
+
+def test_vertex_waves_are_too_short_for_k_complexes() -> None:
+    subject = dataclasses.replace(make_subject(1, SEED), variants=frozenset({Variant.VERTEX_WAVES}))
+    events = plant_variants(subject, [(0.0, 600.0, State.N2)], np.random.default_rng(0))
+    assert len(events) > 20
+    assert max(event.wave_uv.shape[1] for event in events) / subject.sfreq_hz < 0.5
+
+
+def test_nothing_is_marked_on_an_electrode_that_is_not_recorded() -> None:
+    subjects = [s for s in map(partial(make_subject, seed=SEED), range(120)) if len(s.electrodes) < len(CHANNELS)]
+    assert len(subjects) > 6
+    assert min(len(s.electrodes) for s in subjects) <= 4
+    for subject in subjects[:5]:
+        one = record(subject, 30)
+        edf = EdfFile.from_bytes(edf_bytes(one), "a.edf")
+        assert describe(edf, source=Source(uri=""), corpus="synthetic", settings=SETTINGS).electrodes == subject.electrodes
+        assert {truth.channel for truth in one.truths} <= set(subject.electrodes)
+
+
+def test_wide_awake_alpha_is_no_spindle_and_reaches_forwards_in_some() -> None:
+    closed = [(0.0, 60.0, State.EYES_CLOSED)]
+    anterior = []
+    for number in range(20):
+        subject, rng = make_subject(number, SEED), np.random.default_rng(number)
+        assert not [event for event in plant(subject, closed, rng) if event.waveform is Waveform.SLEEP_SPINDLE]
+        eeg_uv = make_background(subject, closed, rng)
+        frequencies, density = signal.welch(eeg_uv, subject.sfreq_hz, nperseg=2 * subject.sfreq_hz)
+        power = density[:, np.abs(frequencies - subject.alpha_hz) <= 1].mean(axis=1)
+        anterior.append(power[CHANNEL_INDEX["Fz"]] / power[CHANNEL_INDEX["O1"]])
+    assert max(anterior) > 0.2
+    assert min(anterior) < 0.05
+
+
+def named(recorded: list[Recorded], *waveforms: Waveform) -> list[tuple[Recorded, Planted]]:
     """Events of subjects' traits, drawn anew on a timeline of the same kind."""
     rng = np.random.default_rng(1)
-    return [event for one in recorded for event in plant(one.subject, make_timeline(120, rng), rng)]
+    drawn = [(one, event) for one in recorded for event in plant(one.subject, make_timeline(120, rng), rng)]
+    return [(one, event) for one, event in drawn if event.waveform in waveforms]
+
+
+def labelled(recorded: list[Recorded], *waveforms: Waveform) -> list[tuple[Recorded, Planted, list[Truth]]]:
+    """Events drawn anew with the marks that they get on a background of the subject's."""
+    found = []
+    for one in recorded[:10]:
+        rng = np.random.default_rng(one.subject.number)
+        timeline = make_timeline(60, rng)
+        matrix = shown_matrix(one.subject.reference, one.subject.electrodes)
+        backdrop = backdrop_of(make_background(one.subject, timeline, rng), matrix, one.subject.sfreq_hz)
+        events = [event for event in plant(one.subject, timeline, rng) if event.waveform in waveforms]
+        found += [(one, event, labels_of(event, backdrop)) for event in events]
+    return found
 
 
 def test_every_waveform_is_frequent_enough_to_be_learnt(read_back: list[tuple[Recording, list[Segment]]]) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from cg_data.records import Label, Message, Segment, content_id
 from cg_data.vocabulary import CHANNEL_INDEX, UV_PER_STEP, Eyes, LabelKind, Split, Stage, Waveform
+from tests.detections_small import SEARCHED
 
 
 def page_uv(seed: int) -> npt.NDArray[np.float32]:
@@ -60,7 +61,7 @@ def make_segment(number: int, *, subject: str, planted: Sequence[Waveform], spli
         flags=(),
         mask=np.ones(19, dtype=np.bool_),
         eeg_steps=np.round(page_uv(number) / UV_PER_STEP).astype(np.int16),
-        labels=tuple(waveforms + states),
+        labels=(*waveforms, *states, *SEARCHED),
     )
 
 

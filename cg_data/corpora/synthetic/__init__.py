@@ -13,10 +13,10 @@ import numpy as np
 
 from cg_data import storage
 from cg_data.corpora.synthetic.subject import Recorded, record
-from cg_data.corpora.synthetic.traits import State, make_subject
+from cg_data.corpora.synthetic.traits import State, Subject, make_subject
 from cg_data.progress import Progress, silent
 from cg_data.settings import SyntheticSettings
-from cg_data.vocabulary import CHANNELS, WAVEFORMS
+from cg_data.vocabulary import CHANNEL_INDEX, WAVEFORMS
 
 _STATE_TEXTS = {
     State.EYES_CLOSED: ("Sleep stage W", "Eyes closed"),
@@ -51,18 +51,18 @@ def edf_bytes(recorded: Recorded) -> bytes:
 
     Every waveform is marked wherever it is (``searched``).
     """
-    sfreq_hz = recorded.subject.sfreq_hz
-    rows = [*zip((_label(name) for name in CHANNELS), recorded.eeg_uv, strict=True), ("ECG", recorded.ecg_uv)]
+    subject = recorded.subject
+    eeg = [(_label(name, subject), recorded.eeg_uv[CHANNEL_INDEX[name]]) for name in subject.electrodes]
     signals = [
         edfio.EdfSignal(
-            np.clip(row, *_LIMIT_UV), sampling_frequency=sfreq_hz, label=label, physical_dimension="uV", physical_range=_LIMIT_UV
+            np.clip(row, *_LIMIT_UV), sampling_frequency=subject.sfreq_hz, label=label, physical_dimension="uV", physical_range=_LIMIT_UV
         )
-        for label, row in rows
+        for label, row in (*eeg, ("ECG", recorded.ecg_uv))
     ]
     states = [
         edfio.EdfAnnotation(start_s, stop_s - start_s, text) for start_s, stop_s, state in recorded.timeline for text in _STATE_TEXTS[state]
     ]
-    truths = [edfio.EdfAnnotation(t.onset_s, t.duration_s, f"{t.name}@@{_label(t.channel)}") for t in recorded.truths]
+    truths = [edfio.EdfAnnotation(t.onset_s, t.duration_s, f"{t.name}@@{_label(t.channel, subject)}") for t in recorded.truths]
     duration_s = recorded.timeline[-1][1]
     searched = [edfio.EdfAnnotation(0, duration_s, f"searched:{waveform}") for waveform in WAVEFORMS]
     edf = edfio.Edf(
@@ -76,5 +76,5 @@ def edf_bytes(recorded: Recorded) -> bytes:
     return edf.to_bytes()
 
 
-def _label(channel: str) -> str:
-    return f"EEG {channel}-REF"
+def _label(channel: str, subject: Subject) -> str:
+    return f"EEG {channel}-{subject.reference}"

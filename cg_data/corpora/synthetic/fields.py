@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 import numpy as np
 import numpy.typing as npt
 
@@ -28,12 +26,3 @@ def field_of(channel: str, width: float) -> Floats:
 def gains(values: dict[str, float]) -> Floats:
     """Weights given by channel, 0 elsewhere, `(19,)`."""
     return np.array([values.get(name, 0.0) for name in CHANNELS])
-
-
-def seen_on_average(weights: Floats) -> Floats:
-    """A field as the common average reference shows it, which is how pages are drawn."""
-    return weights - weights.mean()
-
-
-def indices(channels: Iterable[str]) -> npt.NDArray[np.int64]:
-    return np.array([CHANNELS.index(name) for name in channels])

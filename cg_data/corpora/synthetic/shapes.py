@@ -1,4 +1,7 @@
-"""The course over time of each waveform, peak 1, at a given sampling rate."""
+"""The course over time of each waveform, peak 1 and upwards unless said otherwise, at a given sampling rate.
+
+Durations and shapes follow the IFCN glossary (Kane et al. 2017), for sleep the AASM manual, for the spike and slow wave Weir (1965).
+"""
 
 from __future__ import annotations
 
@@ -8,47 +11,61 @@ from cg_data.corpora.synthetic.fields import Floats
 
 
 def bump(duration_s: float, sfreq_hz: int, *, peak_at: float = 0.5) -> Floats:
-    """A single deflection whose flanks reach 0 at both ends; `peak_at` is the share of the duration before the peak."""
-    t = np.arange(max(3, round(duration_s * sfreq_hz))) / max(2, round(duration_s * sfreq_hz) - 1)
-    rise, fall = t / peak_at, (1 - t) / (1 - peak_at)
-    return np.asarray(np.sin(np.pi / 2 * np.minimum(np.minimum(rise, fall), 1.0)) ** 2)
+    """A single round deflection whose flanks reach 0 at both ends; `peak_at` is the share of the duration before the peak."""
+    return np.asarray(np.sin(np.pi / 2 * _flanks(duration_s, sfreq_hz, peak_at)) ** 2)
 
 
-def spike(duration_s: float, sfreq_hz: int) -> Floats:
-    """A sharp deflection of 20 to 70 ms (IFCN glossary)."""
-    return bump(duration_s, sfreq_hz) ** 0.8
+def pointed(duration_s: float, sfreq_hz: int, *, peak_at: float = 0.4) -> Floats:
+    """A deflection with a pointed peak, as all that is sharp on paper has."""
+    return np.asarray(_flanks(duration_s, sfreq_hz, peak_at) ** 1.2)
 
 
-def sharp_wave(duration_s: float, sfreq_hz: int) -> Floats:
-    """A pointed deflection of 70 to 200 ms, its rise steeper than its fall (IFCN glossary)."""
-    return bump(duration_s, sfreq_hz, peak_at=0.35) ** 1.2
+def complex_parts(
+    sharp: Floats, sfreq_hz: int, *, before: float, trough: float, slow: float, slow_s: float, late: float = 0.0
+) -> tuple[Floats, int]:
+    """A sharp deflection with what may go before and after it, `(4, samples)`, and the sample at which it begins.
 
-
-def spike_and_slow_wave(duration_s: float, sfreq_hz: int, slow_share: float) -> Floats:
-    """A spike with a slow wave of the same sign after it, `slow_share` of its height."""
-    total = max(6, round(duration_s * sfreq_hz))
-    sharp = spike(min(0.07, 0.25 * duration_s), sfreq_hz)
-    wave = np.zeros(total)
-    wave[: len(sharp)] = sharp
-    slow = bump((total - len(sharp)) / sfreq_hz, sfreq_hz)
-    stop = min(total, len(sharp) + len(slow))
-    wave[len(sharp) : stop] += slow_share * slow[: stop - len(sharp)]
-    return wave
+    The parts are (Weir 1965): the sharp deflection behind a small one of the other sign, `before` high; the transient of the other sign
+    after it, `trough` high; the slow wave, `slow` high and `slow_s` long; and a later, rounder share of it, `late` high.
+    """
+    lead = -before * bump(0.035, sfreq_hz) if before else np.zeros(0)
+    courses = (
+        np.concatenate([lead, sharp]),
+        -trough * bump(0.1, sfreq_hz),
+        slow * bump(slow_s if not late else 0.6 * slow_s, sfreq_hz, peak_at=0.42),
+        late * bump(slow_s, sfreq_hz, peak_at=0.6),
+    )
+    starts = (0, *3 * (len(courses[0]),))
+    parts = np.zeros((4, max(start + len(course) for start, course in zip(starts, courses, strict=True))))
+    for row, start, course in zip(parts, starts, courses, strict=True):
+        row[start : start + len(course)] = course
+    return parts, len(lead)
 
 
 def k_complex(duration_s: float, sfreq_hz: int, positive_share: float) -> Floats:
     """A sharp first deflection and a slower one of the other sign (AASM: 0.5 s or longer)."""
-    total = max(6, round(duration_s * sfreq_hz))
     first = bump(0.42 * duration_s, sfreq_hz, peak_at=0.45)
     second = bump(duration_s - len(first) / sfreq_hz, sfreq_hz, peak_at=0.4)
-    wave = np.concatenate([first, -positive_share * second])
-    return np.asarray(np.pad(wave, (0, max(0, total - len(wave))))[:total])
+    return np.concatenate([first, -positive_share * second])
 
 
-def spindle(duration_s: float, sfreq_hz: int, frequency_hz: float, phase: float) -> Floats:
-    """A train of 11 to 16 Hz that waxes and wanes (AASM: 0.5 s or longer)."""
-    t = np.arange(round(duration_s * sfreq_hz)) / sfreq_hz
-    return np.asarray(np.sin(2 * np.pi * frequency_hz * t + phase) * np.hanning(len(t)) ** 0.7)
+def vertex_wave(duration_s: float, sfreq_hz: int, after: float) -> Floats:
+    """A sharp wave of the vertex, under 0.5 s with the small deflection of the other sign after it."""
+    return np.concatenate([pointed(0.5 * duration_s, sfreq_hz, peak_at=0.45), -after * bump(0.5 * duration_s, sfreq_hz)])
+
+
+def spindle(duration_s: float, sfreq_hz: int, frequency_hz: float, phase: float, peak_at: float) -> Floats:
+    """A train that waxes and wanes (AASM: 11 to 16 Hz, 0.5 s or longer), slowing by a few per cent as spindles do."""
+    envelope = bump(duration_s, sfreq_hz, peak_at=peak_at) ** 0.6
+    t = np.arange(len(envelope)) / sfreq_hz
+    return np.asarray(np.sin(2 * np.pi * frequency_hz * t * (1.02 - 0.04 * t / (2 * duration_s)) + phase) * envelope)
+
+
+def arches(duration_s: float, sfreq_hz: int, frequency_hz: float, harmonic: float) -> Floats:
+    """A train of arch-shaped waves with pointed peaks (wicket and mu rhythm)."""
+    envelope = np.hanning(max(8, round(duration_s * sfreq_hz))) ** 0.5
+    phase = 2 * np.pi * frequency_hz * np.arange(len(envelope)) / sfreq_hz
+    return np.asarray((np.cos(phase) + harmonic * np.cos(2 * phase)) / (1 + harmonic) * envelope)
 
 
 def blink(duration_s: float, sfreq_hz: int) -> Floats:
@@ -78,7 +95,14 @@ def muscle(duration_s: float, sfreq_hz: int, channels: int, rng: np.random.Gener
     return np.asarray(noise * envelope * rng.uniform(0.7, 1.0, (channels, 1)))
 
 
-def pop(duration_s: float, sfreq_hz: int) -> Floats:
-    """A sudden step of one electrode that decays."""
+def decay(duration_s: float, sfreq_hz: int) -> Floats:
+    """A sudden step that decays."""
     t = np.arange(max(8, round(duration_s * sfreq_hz))) / sfreq_hz
     return np.asarray(np.exp(-t / (duration_s / 3)))
+
+
+def _flanks(duration_s: float, sfreq_hz: int, peak_at: float) -> Floats:
+    """Straight flanks to 1 at the peak. A short deflection may fall between samples, as it does in a recording."""
+    samples = max(3, round(duration_s * sfreq_hz))
+    t = np.arange(samples) / (samples - 1)
+    return np.asarray(np.minimum(t / peak_at, (1 - t) / (1 - peak_at)).clip(0.0, 1.0))

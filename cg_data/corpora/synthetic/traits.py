@@ -7,7 +7,9 @@ from enum import StrEnum
 
 import numpy as np
 
-from cg_data.vocabulary import Waveform
+from cg_data.corpora.synthetic.hookup import SPARSE, Reference
+from cg_data.corpora.synthetic.planted import spread_uv
+from cg_data.vocabulary import CHANNELS, Waveform
 
 
 class State(StrEnum):
@@ -19,6 +21,38 @@ class State(StrEnum):
 
 _STATE_SHARES = {State.EYES_CLOSED: 0.30, State.EYES_OPEN: 0.32, State.N2: 0.28, State.N3: 0.10}
 _TESTED_EVERY = 5
+
+
+class Variant(StrEnum):
+    """Normal variants and harmless disturbances that some subjects have and a reader does not mark."""
+
+    VERTEX_WAVES = "vertex_waves"
+    POSTS = "posts"
+    LAMBDA = "lambda"
+    WICKET = "wicket"
+    POSTERIOR_SLOW_WAVES_OF_YOUTH = "posterior_slow_waves_of_youth"
+    SACCADIC_SPIKES = "saccadic_spikes"
+    SLOW_ROLLING_EYES = "slow_rolling_eyes"
+    ELECTRODE_TICKS = "electrode_ticks"
+    SHARP_CONTOURED = "sharp_contoured"
+    MOTOR_UNITS = "motor_units"
+    MOVEMENT = "movement"
+
+
+_VARIANT_SHARES = {
+    Variant.VERTEX_WAVES: 0.7,
+    Variant.POSTS: 0.4,
+    Variant.LAMBDA: 0.35,
+    Variant.WICKET: 0.2,
+    Variant.POSTERIOR_SLOW_WAVES_OF_YOUTH: 0.12,
+    Variant.SACCADIC_SPIKES: 0.4,
+    Variant.SLOW_ROLLING_EYES: 0.25,
+    Variant.ELECTRODE_TICKS: 0.3,
+    Variant.SHARP_CONTOURED: 0.8,
+    Variant.MOTOR_UNITS: 0.35,
+    Variant.MOVEMENT: 0.5,
+}
+"""Shares of all subjects. Variants that are rare in life are given to more subjects than have them: they are what spikes are taken for."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -35,6 +69,7 @@ _SPIKE, _SHARP, _SLOW = Waveform.SPIKE, Waveform.SHARP_WAVE, Waveform.SPIKE_AND_
 SYNDROMES: tuple[Syndrome, ...] = (
     Syndrome(name="left temporal", foci=("T3", "F7"), discharges=(_SHARP, _SLOW), field_width=(0.3, 0.5)),
     Syndrome(name="generalised", foci=(), discharges=(_SLOW, _SPIKE), field_width=(0.5, 0.8)),
+    Syndrome(name="absence", foci=(), discharges=(_SLOW, _SPIKE), field_width=(0.5, 0.8)),
     Syndrome(name="right temporal", foci=("T4", "F8"), discharges=(_SPIKE, _SHARP), field_width=(0.3, 0.5)),
     Syndrome(name="frontal", foci=("F3", "F4"), discharges=(_SPIKE, _SLOW), field_width=(0.3, 0.5)),
     Syndrome(name="occipital", foci=("O1", "O2"), discharges=(_SHARP, _SPIKE), field_width=(0.3, 0.45)),
@@ -44,7 +79,12 @@ SYNDROMES: tuple[Syndrome, ...] = (
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Subject:
-    """Traits of one subject. Amplitudes are root mean squares in microvolts unless named otherwise."""
+    """Traits of one subject. Amplitudes are root mean squares in microvolts unless named otherwise.
+
+    `alpha_harmonic` is the share of the second harmonic, `alpha_spread` that of anterior alpha and
+    `alpha_front_hz` by how much it is faster, `tone_uv` the muscle tone between bursts,
+    `heart_uv` the peak of the heart's QRS complex as it reaches the scalp, `electrodes` those recorded, in page order.
+    """
 
     number: int
     sfreq_hz: int
@@ -54,11 +94,22 @@ class Subject:
     alpha_hz: float
     alpha_uv: float
     alpha_left_share: float
+    alpha_width_hz: float
+    alpha_harmonic: float
+    alpha_spread: float
+    alpha_front_hz: float
+    mu_uv: float
     beta_uv: float
     theta_uv: float
     slope: float
     background_uv: float
+    tone_uv: float
+    eye_drift_uv: float
+    heart_uv: float
     syndrome: Syndrome | None
+    variants: frozenset[Variant]
+    reference: Reference
+    electrodes: tuple[str, ...]
     seed: tuple[int, int]
 
 
@@ -69,22 +120,46 @@ def make_subject(number: int, seed: int) -> Subject:
     low_voltage = rng.random() < 0.1
     turn, place = divmod(number, _TESTED_EVERY)
     epileptic = (place + turn) % _TESTED_EVERY in (0, 2)
+    reference, electrodes = _hookup(rng)
     return Subject(
         number=number,
         sfreq_hz=int(rng.choice([200, 256, 250, 500], p=[0.5, 0.4, 0.06, 0.04])),
         mains_hz=float(rng.choice([50.0, 60.0])),
         mains_uv=float(rng.choice([0.0, rng.uniform(0.5, 4.0)], p=[0.5, 0.5])),
-        gain=0.5 if low_voltage else float(rng.uniform(0.8, 1.8)),
-        alpha_hz=float(rng.uniform(6.0, 7.6) if slow else rng.uniform(8.6, 11.4)),
-        alpha_uv=float(rng.uniform(9.0, 20.0)),
+        gain=0.5 if low_voltage else spread_uv(0.75, 2.4, rng),
+        alpha_hz=float(rng.uniform(6.0, 7.6) if slow else rng.uniform(8.4, 11.8)),
+        alpha_uv=float(rng.uniform(8.0, 18.0)),
         alpha_left_share=float(rng.uniform(0.4, 0.6)),
-        beta_uv=float(rng.uniform(1.0, 3.5)),
+        alpha_width_hz=float(rng.uniform(0.35, 0.8)),
+        alpha_harmonic=float(rng.uniform(0.0, 0.16)),
+        alpha_spread=float(rng.choice([0.0, rng.uniform(0.3, 1.1)], p=[0.4, 0.6])),
+        alpha_front_hz=float(rng.uniform(-0.5, 1.8)),
+        mu_uv=float(rng.choice([0.0, rng.uniform(3.0, 8.0)], p=[0.65, 0.35])),
+        beta_uv=float(rng.choice([rng.uniform(1.0, 3.5), rng.uniform(4.0, 8.0)], p=[0.88, 0.12])),
         theta_uv=float(rng.uniform(6.0, 9.0) if slow else rng.uniform(1.0, 3.0)),
         slope=float(rng.uniform(1.2, 1.9)),
         background_uv=float(rng.uniform(6.0, 10.0)),
+        tone_uv=float(np.clip(np.exp(rng.normal(-0.4, 0.9)), 0.15, 4.0)),
+        eye_drift_uv=float(rng.uniform(2.0, 14.0)),
+        heart_uv=float(rng.choice([0.0, rng.uniform(4.0, 22.0)], p=[0.75, 0.25])),
         syndrome=SYNDROMES[(turn + 2 * place) % len(SYNDROMES)] if epileptic else None,
+        variants=frozenset(variant for variant, share in _VARIANT_SHARES.items() if rng.random() < share),
+        reference=reference,
+        electrodes=electrodes,
         seed=(seed, number),
     )
+
+
+def _hookup(rng: np.random.Generator) -> tuple[Reference, tuple[str, ...]]:
+    """All electrodes in most recordings; one in ten lacks some, one in twenty has those of a sleep study alone."""
+    chance = rng.random()
+    if chance < 0.05:
+        few = SPARSE[int(rng.integers(len(SPARSE)))]
+        ear = Reference.RIGHT_EAR if {"C3", "Fp1"} & set(few) else Reference.LEFT_EAR
+        return ear, tuple(name for name in CHANNELS if name in few)
+    reference = rng.choice(list(Reference), p=[0.5, 0.25, 0.05, 0.05, 0.15])
+    missing = set(rng.choice(CHANNELS, int(rng.integers(1, 7)), replace=False)) if chance < 0.15 else set()
+    return Reference(reference), tuple(name for name in CHANNELS if name not in missing)
 
 
 def make_timeline(duration_s: float, rng: np.random.Generator) -> list[tuple[float, float, State]]:

@@ -1,4 +1,4 @@
-"""cg_eval.detection: the detector's figures are those of cg_train, and their intervals resample subjects."""
+"""cg_eval.detection.bench_figures: the detector's figures are those of cg_train, and their intervals resample subjects."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 from cg_data.detect.boxes import Marks, marks_of_labels
 from cg_data.records import Event, Segment
 from cg_data.vocabulary import CHANNELS, WAVEFORMS, EventSource, Waveform
-from cg_eval.detection import detector_figures
+from cg_eval.detection.bench_figures import detector_figures
 from cg_eval.settings import EvalSettings
 from cg_train.detection_metrics import detection_metrics
 
@@ -65,7 +65,7 @@ def test_a_resample_gives_the_figure_of_the_pages_it_repeats(segments: list[Segm
     pages = [i for i, s in enumerate(segments) for _ in range(drawn[s.subject])]
     expected = detection_metrics([found[i] for i in pages], [truth[i] for i in pages], THRESHOLDS)["map50"]
     weights = np.tile(np.array(list(drawn.values()), dtype=np.float64), (5, 1))
-    monkeypatch.setattr("cg_eval.detection.subject_weights", lambda *_, **__: weights)
+    monkeypatch.setattr("cg_eval.detection.bench_figures.subject_weights", lambda *_, **__: weights)
     figures = detector_figures(found, truth, [s.subject for s in segments], THRESHOLDS, SETTINGS)
     assert figures["map50"]["low"] == pytest.approx(expected)
     assert figures["map50"]["high"] == pytest.approx(expected)
