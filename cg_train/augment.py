@@ -75,8 +75,8 @@ def on_rows(references: References, mask: Mask) -> References:
 def shifted(references: References, by_s: float) -> References:
     """What is known of a page that is turned in time: its last `by_s` seconds come first.
 
-    Marks that the new edge cuts are two, as at the edge of any page; where too little of one is left to be recognised, and at the seam,
-    where the old end meets the old start, nothing is known.
+    Of a mark that the new edge cuts the parts that are at least half of it stay. Where a lesser part is, and at the seam, where the old end
+    meets the old start, nothing is known.
     """
     known = [part for region in references.known for part in _turned(region, by_s)]
     marks, slivers = _turned_marks(references.marks, by_s)

@@ -202,7 +202,8 @@ class _Training:
         vectors = [p for p in self._parameters if p.ndim <= 1]
         groups = [{"params": matrices, "weight_decay": recipe.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
         self._optimizer = torch.optim.AdamW(groups, lr=recipe.learning_rate, betas=_BETAS, fused=True)
-        self._sums = torch.zeros(len(self._criterion.names) + 1, dtype=torch.float64)
+        # On the device, for NCCL exchanges nothing else.
+        self._sums = torch.zeros(len(self._criterion.names) + 1, dtype=torch.float64, device=device)
         self._steps_done = 0
         self.epochs_done = 0
 
@@ -232,7 +233,7 @@ class _Training:
         self._optimizer.step()
         self._steps_done += 1
         self._update_average()
-        self._sums += torch.tensor([*(float(part.detach()) for part in losses), 1.0], dtype=torch.float64)
+        self._sums += torch.stack([*(part.detach() for part in losses), torch.ones_like(loss)]).double()
         return float(loss.detach())
 
     def _average_gradients(self) -> None:

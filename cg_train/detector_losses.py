@@ -44,11 +44,12 @@ def class_losses(logits: torch.Tensor, wanted: torch.Tensor, batch: Batch) -> to
     """Binary cross-entropy of each place and class, `(n, places, 9)`.
 
     A place of which a class is neither wanted nor known to be absent costs nothing. Of a coarse region the best place and class shall be
-    found, whatever the others are (multiple instance learning by the greatest instance, Dietterich et al. 1997).
+    found, whatever the others are (multiple instance learning by the greatest instance, Dietterich et al. 1997); where several regions have
+    the same best place, it counts once.
     """
     losses = functional.binary_cross_entropy_with_logits(logits, wanted, reduction="none")
     losses = losses * (batch.known | (wanted > 0))
-    best = [_best(logits.detach(), coarse) for coarse in batch.coarse if len(coarse.places)]
+    best = list(dict.fromkeys(_best(logits.detach(), coarse) for coarse in batch.coarse if len(coarse.places)))
     if not best:
         return losses
     page, place, waveform = torch.tensor(best, device=logits.device).T

@@ -17,6 +17,8 @@ from cg_data.vocabulary import CHANNEL_INDEX, N_CHANNELS, SEGMENT_S, WAVEFORM_IN
 
 Marks = npt.NDArray[np.float64]
 
+_LEAST_S = 1e-3
+"""Events are written to the millisecond."""
 NARROW: frozenset[Waveform] = frozenset({Waveform.SPIKE, Waveform.SHARP_WAVE})
 
 
@@ -61,12 +63,12 @@ def marks_of_boxes(boxes: npt.NDArray[np.float32], classes: npt.NDArray[np.int64
 
 
 def keep_marks(marks: Marks, scores: npt.NDArray[np.float32], mask: npt.NDArray[np.bool_], nms_iou: float) -> npt.NDArray[np.int64]:
-    """Indices of the marks to keep, best score first: on a channel of `mask`, not empty, and no stronger one of its class and row
-    overlaps it in time by more than `nms_iou`."""
+    """Indices of the marks to keep, best score first: on a channel of `mask`, at least a millisecond long, and no stronger one of its class
+    and row overlaps it in time by more than `nms_iou`."""
     import torch
     from torchvision.ops import batched_nms
 
-    inside = (marks[:, 1] >= 0) & (marks[:, 3] > marks[:, 2])
+    inside = (marks[:, 1] >= 0) & (marks[:, 3] - marks[:, 2] >= _LEAST_S)
     inside[inside] = mask[marks[inside, 1].astype(np.int64)]
     candidates = np.flatnonzero(inside)
     chosen = marks[candidates]

@@ -57,6 +57,11 @@ def test_a_box_of_any_height_snaps_to_the_row_of_its_centre_and_a_box_beside_the
     assert marks[3, 3] == 10.0
 
 
+def test_a_mark_too_short_to_be_written_is_none() -> None:
+    marks = np.array([[0, 3, 2.0, 2.0004], [0, 4, 2.0, 2.0], [0, 5, 2.0, 2.002], [0, 6, 10.0, 9.0]])
+    assert keep_marks(marks, np.full(4, 0.9, dtype=np.float32), ALL, 0.5).tolist() == [2]
+
+
 def test_of_two_events_of_a_class_and_row_that_overlap_the_stronger_stays() -> None:
     marks = np.array(
         [[0, 3, 1.0, 2.0], [0, 3, 1.1, 2.1], [1, 3, 1.0, 2.0], [0, 4, 1.0, 2.0], [0, 3, 1.8, 2.8], [0, -1, 1.0, 2.0], [0, 3, 5.0, 5.0]]

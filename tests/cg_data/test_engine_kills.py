@@ -13,15 +13,12 @@ from pathlib import Path
 import pytest
 
 from cg_data.detect.detector import save_detector
-from cg_data.vocabulary import Waveform
 from tests.cg_data import engine_runs
-from tests.cg_data.test_detect_detector import SPEC, small_network
+from tests.detectors_small import ONLY_SPINDLES, SIGNAL, spec_of, untrained
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow]
 
 RECORDINGS = 4
-ONE_WAVEFORM = SPEC.model_copy(update={"thresholds": {waveform: 0.5 for waveform in Waveform if waveform != Waveform.SLEEP_SPINDLE}})
-"""An untrained detector sees everything everywhere: one waveform of nine is enough to analyse."""
 ROOT = Path(__file__).parents[2]
 
 
@@ -31,7 +28,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("kills")
     (root / "edf").mkdir()
     engine_runs.write_folder(root / "edf", RECORDINGS)
-    save_detector(small_network(), ONE_WAVEFORM, str(root / "detector"))
+    save_detector(untrained(), spec_of(SIGNAL, ONLY_SPINDLES), str(root / "detector"))
     assert start(root, "undisturbed").wait(240) == 0
     return root
 

@@ -19,8 +19,7 @@ from cg_data.register import entries, good_and_refused, listed, look_all
 from cg_data.settings import DataSettings, InstructSettings
 from cg_data.verify import Folders, verify_folders, verify_shard
 from tests.cg_data.engine_runs import write_folder
-from tests.cg_data.test_detect_detector import small_network
-from tests.cg_data.test_engine_kills import ONE_WAVEFORM
+from tests.detectors_small import ONLY_SPINDLES, SIGNAL, spec_of, untrained
 
 SETTINGS = DataSettings(instruct=InstructSettings(opens=1, conversations=0))
 CORPUS = CorpusName.FOLDER
@@ -38,7 +37,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     good, _ = good_and_refused(files, known, CORPUS)
     places = {key: work.Place(uri=f.source.uri, key=f.key, register_shard=known[f.key].shard) for key, f in good.items()}
     plans = pack({key: known[f.key].windows for key, f in good.items()}, 6)
-    save_detector(small_network(), ONE_WAVEFORM, str(root / "detector"))
+    save_detector(untrained(), spec_of(SIGNAL, ONLY_SPINDLES), str(root / "detector"))
     annotate = work.Annotator(Detector.load(str(root / "detector"), device="cpu"), out_uri=str(root / "annotations"), batch=8)
     shards: dict[str, list[Shard]] = {"segments": [], "annotations": [], "samples": []}
     for order in work.orders_of(plans, places, str(root / "segments")):

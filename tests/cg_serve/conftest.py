@@ -11,26 +11,14 @@ import pytest
 def served_folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
     """Detector and model. Read them only."""
     from cg_data.detect.detector import save_detector
-    from cg_data.detect.network import build_network
-    from cg_data.detect.spec import DetectorSpec
     from cg_data.settings import PageSettings
     from cg_train.model.build import build_tiny, train_tokenizer
     from cg_train.model.export import export_folder
     from cg_train.recipe import TinyModel
+    from tests.detectors_small import SIGNAL, spec_of, untrained
 
     folder: Path = tmp_path_factory.mktemp("served")
-    spec = DetectorSpec(
-        architecture="yolov8",
-        depth_multiple=0.33,
-        width_multiple=0.0625,
-        max_channels=256,
-        distance_bins=1,
-        page=PageSettings(pixels_per_row=8, pixels_per_second=32, multiple_of=32),
-        min_box_s=0.15,
-        nms_iou=0.5,
-        score_floor=0.02,
-    )
-    save_detector(build_network(spec), spec, str(folder / "detector"))
+    save_detector(untrained(), spec_of(SIGNAL), str(folder / "detector"))
     sizes = TinyModel(
         vision_depth=2, vision_hidden=32, vision_heads=2, text_layers=1, text_hidden=64, text_heads=2, text_kv_heads=1, vocabulary=400
     )

@@ -22,9 +22,9 @@ from cg_serve.interpret import ANSWERED_AT_ONCE, annotate_pages, interpret, read
 from cg_serve.schemas import DISCLAIMER, Interpretation, RequestError
 from cg_serve.settings import ServeSettings
 from tests.cg_data.edf_bytes import Spec, make
-from tests.cg_data.test_detect_detector import SPEC, small_network
 from tests.cg_data.test_electrodes import CHB_MIT
 from tests.cg_serve.serve_fakes import IDENTITY, PAGES, FakeDetector, FakeInterpreter, small_edf
+from tests.detectors_small import spec_of, untrained
 
 DATA = DataSettings()
 HMC = ["EEG F4-M1", "EEG C4-M1", "EEG O2-M1", "EEG C3-M2"]
@@ -131,7 +131,7 @@ class Thinned:
     version = "untrained"
 
     def __init__(self) -> None:
-        self._detector = Detector(small_network(SPEC), SPEC)
+        self._detector = Detector(untrained(), spec_of())
 
     def detect(self, eeg_uv: npt.NDArray[np.float32], mask: npt.NDArray[np.bool_]) -> list[tuple[Event, ...]]:
         return [
