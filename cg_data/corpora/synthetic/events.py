@@ -80,7 +80,7 @@ def _spindle(subject: Subject, room: Room, rng: np.random.Generator) -> list[Pla
 
 
 def _k_complex(subject: Subject, room: Room, rng: np.random.Generator) -> list[Planted]:
-    """Frontocentral, one in four with a spindle after it (AASM)."""
+    """Frontocentral, up to one in five with a spindle after it (AASM)."""
     wave = shapes.k_complex(rng.uniform(0.7, 1.25), subject.sfreq_hz, rng.uniform(0.4, 0.9))
     weights = -subject.event_gain * rng.uniform(80, 190) * field_of(str(rng.choice(["Fz", "Cz"])), rng.uniform(0.45, 0.65))
     event = place(wave, weights, subject.sfreq_hz, room, rng, waveform=Waveform.K_COMPLEX)
@@ -110,7 +110,7 @@ def _blink(subject: Subject, room: Room, rng: np.random.Generator) -> list[Plant
 
 
 def _gaze(subject: Subject, room: Room, rng: np.random.Generator) -> list[Planted]:
-    """Opposite at F7 and F8; small ones too, some with the spike of the lateral rectus muscle at their beginning."""
+    """Opposite at F7 and F8, half of that at the frontal poles; small ones too."""
     wave = shapes.plateau(rng.uniform(0.4, 1.8), subject.sfreq_hz, rng.uniform(0.03, 0.07))
     near, side = rng.uniform(0.42, 0.62), rng.uniform(0.1, 0.25)
     weights = gains({"F7": 1.0, "F8": -1.0, "Fp1": near, "Fp2": -near, "F3": 0.45 * near, "F4": -0.45 * near, "T3": side, "T4": -side})
