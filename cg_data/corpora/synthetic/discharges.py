@@ -76,7 +76,7 @@ def _pattern(subject: Subject, syndrome: Syndrome, rng: np.random.Generator) -> 
         fields=fields,
         lag_s=rng.uniform(0, _LATEST_S) * distance / 2,
         is_generalised=not syndrome.foci,
-        height_uv=subject.gain * spread_uv(50, 150, rng),
+        height_uv=subject.event_gain * spread_uv(60, 160, rng),
     )
 
 
@@ -108,7 +108,7 @@ def _run(pattern: _Pattern, subject: Subject, room: Room, rng: np.random.Generat
     sfreq_hz = subject.sfreq_hz
     rate_hz, slowing = rng.uniform(2.6, 3.9), rng.uniform(0.0, 0.25)
     duration_s = min(spread_uv(1.0, 15.0, rng), room[1] - room[0])
-    height_uv = min(subject.gain * spread_uv(90, 400, rng), _HIGHEST_RUN_UV)
+    height_uv = min(subject.event_gain * spread_uv(90, 400, rng), _HIGHEST_RUN_UV)
     slow, late = rng.uniform(0.3, 1.5), rng.choice([0.0, rng.uniform(0.3, 1.2)])
     spike_s = rng.uniform(*SPIKE_S) if rng.random() < 0.7 else rng.uniform(0.07, 0.11)
     trough, before = rng.uniform(0.0, 1.0), rng.choice([0.0, rng.uniform(0.2, 0.6)])
@@ -129,7 +129,8 @@ def _run(pattern: _Pattern, subject: Subject, room: Room, rng: np.random.Generat
         )
         event = _assemble(pattern, parts, (first, len(sharp)), sfreq_hz)
         wave_uv = height_uv * rng.uniform(0.8, 1.15) * -event.wave_uv
-        made.append(dataclasses.replace(event, start=start + round(at_s * sfreq_hz), wave_uv=wave_uv))
+        core = (first, min(event.core[1], round(0.98 * period_s * sfreq_hz)))
+        made.append(dataclasses.replace(event, start=start + round(at_s * sfreq_hz), wave_uv=wave_uv, core=core))
         at_s += period_s
 
 

@@ -69,7 +69,7 @@ def _spindle(subject: Subject, room: Room, rng: np.random.Generator) -> list[Pla
     frequency_hz = rng.uniform(10.8, 13.0) if site == "Fz" else rng.uniform(12.0, 15.3)
     duration_s, weights = rng.uniform(0.65, 1.9), field_of(site, rng.uniform(0.4, 0.6))
     wave = shapes.spindle(duration_s, subject.sfreq_hz, frequency_hz, rng.uniform(0, 2 * np.pi), rng.uniform(0.35, 0.65))
-    height_uv = subject.gain * spread_uv(14, 45, rng)
+    height_uv = subject.event_gain * spread_uv(14, 45, rng)
     event = place(wave, height_uv * weights, subject.sfreq_hz, room, rng, waveform=Waveform.SLEEP_SPINDLE)
     if rng.random() > 0.25:
         return [event]
@@ -80,9 +80,9 @@ def _spindle(subject: Subject, room: Room, rng: np.random.Generator) -> list[Pla
 
 
 def _k_complex(subject: Subject, room: Room, rng: np.random.Generator) -> list[Planted]:
-    """Frontocentral, one in four with a spindle after it (AASM)."""
+    """Frontocentral, up to one in five with a spindle after it (AASM)."""
     wave = shapes.k_complex(rng.uniform(0.7, 1.25), subject.sfreq_hz, rng.uniform(0.4, 0.9))
-    weights = -subject.gain * rng.uniform(80, 190) * field_of(str(rng.choice(["Fz", "Cz"])), rng.uniform(0.45, 0.65))
+    weights = -subject.event_gain * rng.uniform(80, 190) * field_of(str(rng.choice(["Fz", "Cz"])), rng.uniform(0.45, 0.65))
     event = place(wave, weights, subject.sfreq_hz, room, rng, waveform=Waveform.K_COMPLEX)
     if rng.random() > 0.2:
         return [event]
@@ -110,10 +110,10 @@ def _blink(subject: Subject, room: Room, rng: np.random.Generator) -> list[Plant
 
 
 def _gaze(subject: Subject, room: Room, rng: np.random.Generator) -> list[Planted]:
-    """Opposite at F7 and F8; small ones too, some with the spike of the lateral rectus muscle at their beginning."""
+    """Opposite at F7 and F8, half of that at the frontal poles; small ones too."""
     wave = shapes.plateau(rng.uniform(0.4, 1.8), subject.sfreq_hz, rng.uniform(0.03, 0.07))
-    near, side = rng.uniform(0.25, 0.45), rng.uniform(0.2, 0.4)
-    weights = gains({"F7": 1.0, "F8": -1.0, "Fp1": near, "Fp2": -near, "F3": 0.6 * near, "F4": -0.6 * near, "T3": side, "T4": -side})
+    near, side = rng.uniform(0.42, 0.62), rng.uniform(0.1, 0.25)
+    weights = gains({"F7": 1.0, "F8": -1.0, "Fp1": near, "Fp2": -near, "F3": 0.45 * near, "F4": -0.45 * near, "T3": side, "T4": -side})
     height_uv = rng.uniform(22, 45) if rng.random() < 0.2 else rng.uniform(40, 120)
     weights = weights * float(rng.choice([-1.0, 1.0])) * height_uv
     event = place(wave, weights, subject.sfreq_hz, room, rng, waveform=Waveform.POSITIVE_SQUARE_WAVE)

@@ -112,6 +112,11 @@ class Subject:
     electrodes: tuple[str, ...]
     seed: tuple[int, int]
 
+    @property
+    def event_gain(self) -> float:
+        """Events grow with the voltage of the background, but less than in proportion."""
+        return float(self.gain**0.7)
+
 
 def make_subject(number: int, seed: int) -> Subject:
     """Draw the traits of subject `number`; two in five have an epilepsy, in equal measure wherever every fifth is set aside."""
@@ -126,7 +131,7 @@ def make_subject(number: int, seed: int) -> Subject:
         sfreq_hz=int(rng.choice([200, 256, 250, 500], p=[0.5, 0.4, 0.06, 0.04])),
         mains_hz=float(rng.choice([50.0, 60.0])),
         mains_uv=float(rng.choice([0.0, rng.uniform(0.5, 4.0)], p=[0.5, 0.5])),
-        gain=0.5 if low_voltage else spread_uv(0.75, 2.4, rng),
+        gain=0.5 if low_voltage else spread_uv(0.75, 2.4, rng) if rng.random() < 0.75 else float(rng.uniform(2.2, 3.6)),
         alpha_hz=float(rng.uniform(6.0, 7.6) if slow else rng.uniform(8.4, 11.8)),
         alpha_uv=float(rng.uniform(8.0, 18.0)),
         alpha_left_share=float(rng.uniform(0.4, 0.6)),

@@ -74,7 +74,7 @@ def _closing(subject: Subject, start_s: float, rng: np.random.Generator) -> Plan
 
 
 def _vertex_waves(subject: Subject, room: Room, rng: np.random.Generator) -> list[Planted]:
-    weights = -subject.gain * field_of("Cz", rng.uniform(0.3, 0.45))
+    weights = -subject.event_gain * field_of("Cz", rng.uniform(0.3, 0.45))
     made = []
     for _ in range(int(rng.integers(1, 4))):
         wave = shapes.vertex_wave(rng.uniform(0.2, 0.4), subject.sfreq_hz, rng.uniform(0.2, 0.6))

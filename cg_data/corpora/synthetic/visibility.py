@@ -21,7 +21,7 @@ SEEN_UV = 10.0
 STAND_OUT: dict[Waveform, tuple[float, float]] = {
     Waveform.SPIKE: (0.06, 4.0),
     Waveform.SHARP_WAVE: (0.12, 3.0),
-    Waveform.SPIKE_AND_SLOW_WAVE: (0.0, 2.5),
+    Waveform.SPIKE_AND_SLOW_WAVE: (0.0, 3.0),
     Waveform.K_COMPLEX: (0.0, 2.0),
     Waveform.SLEEP_SPINDLE: (0.036, 2.5),
     Waveform.HIGH_FREQUENCY_NOISE: (0.012, 2.5),
