@@ -31,20 +31,20 @@ RECALLS: Floats = np.linspace(0.0, 1.0, 101)
 """Recalls at which the precision envelope is read."""
 STRICT = 5
 """Place of the least overlap 0.75 in `IOUS`."""
-UNSEEN_THRESHOLD = 0.5
-"""Working score of a waveform that the validation pages do not hold."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Matches:
     """All events of one waveform, best score first, and the number of references.
 
-    `scores` `(n,)`; `pages` `(n,)`, which page each is of; `hits_at` `(10, n)`, whether each is a hit at each overlap of `IOUS`.
+    `scores` `(n,)`; `pages` `(n,)`, which page each is of; `hits_at` `(10, n)`, whether each is a hit at each overlap of `IOUS`; `leads`
+    `(n,)`, whether no better one overlaps it in time on its page, on any channel: the others go on with what that one began.
     """
 
     scores: Floats
     pages: Indices
     hits_at: Bools
+    leads: Bools
     references: int
 
     @property
@@ -62,21 +62,31 @@ def _match_class(waveform: Waveform, found: Sequence[Sequence[Event]], truth: Se
     scores: list[float] = []
     pages: list[int] = []
     hits: list[Bools] = [np.zeros((len(IOUS), 0), dtype=np.bool_)]
+    leads: list[Bools] = [np.zeros(0, dtype=np.bool_)]
     references = 0
     for page, (events, marks) in enumerate(zip(found, truth, strict=True)):
         wanted = marks[marks[:, 0] == WAVEFORM_INDEX[waveform]]
         ranked = sorted((e for e in events if e.waveform is waveform), key=lambda e: -e.score)
         scores += [event.score for event in ranked]
         pages += [page] * len(ranked)
-        hits.append(take(overlaps(marks_of_events(ranked), wanted), IOUS) >= 0)
+        marked = marks_of_events(ranked)
+        hits.append(take(overlaps(marked, wanted), IOUS) >= 0)
+        leads.append(_leads(marked))
         references += len(wanted)
     order = np.argsort(-np.array(scores), kind="stable")
     return Matches(
         scores=np.array(scores, dtype=np.float64)[order],
         pages=np.array(pages, dtype=np.int64)[order],
         hits_at=np.concatenate(hits, axis=1)[:, order],
+        leads=np.concatenate(leads)[order],
         references=references,
     )
+
+
+def _leads(ranked: Marks) -> Bools:
+    """Of the events of a page, best first, those that overlap no better one in time."""
+    together = (ranked[:, None, 2] < ranked[None, :, 3]) & (ranked[None, :, 2] < ranked[:, None, 3])
+    return np.asarray(~np.tril(together, -1).any(axis=1))
 
 
 def take(overlap: Floats, least: Floats) -> Indices:
@@ -116,17 +126,6 @@ def precision_curve(matches: Matches, level: int = 0) -> Floats:
 def at_recalls(recall: Floats, envelope: Floats) -> Floats:
     """The precision `envelope` `(n,)` at `RECALLS`, where `recall` `(n,)` first reaches each; 0 where it never does."""
     return np.append(envelope, 0.0)[np.searchsorted(recall, RECALLS, side="left")]
-
-
-def best_threshold(matches: Matches) -> float:
-    """The score at which F1 is greatest (the lowest such score); `UNSEEN_THRESHOLD` without references or hits."""
-    if not matches.hits.any() or matches.references == 0:
-        return UNSEEN_THRESHOLD
-    f1 = 2 * np.cumsum(matches.hits) / (np.arange(1, len(matches.hits) + 1) + matches.references)
-    # Equal scores fall together: only the last of a tie is a working point.
-    last = np.append(matches.scores[1:] < matches.scores[:-1], True)
-    f1[~last] = -1.0
-    return float(matches.scores[len(f1) - 1 - int(np.argmax(f1[::-1]))])
 
 
 def detection_metrics(found: Sequence[Sequence[Event]], truth: Sequence[Marks], thresholds: Mapping[Waveform, float]) -> dict[str, Any]:

@@ -135,13 +135,14 @@ def calibrated(
 ) -> tuple[DetectorSpec, dict[Waveform, WorkingPoint]]:
     """A detector's description with the probabilities and working points that its events on pages of known marks lead to.
 
-    `subjects` says whose each page is: false alarms of unlike subjects prove less than those of like ones.
+    `subjects` says whose each page is: false alarms of unlike subjects prove less than those of like ones. What is false on several
+    channels at once is one false alarm.
     """
     matched = match(found, truth)
     names, of_page = np.unique(np.asarray(subjects), return_inverse=True)
     minutes = np.bincount(of_page, minlength=len(names)) * SEGMENT_S / 60
     points = {
-        w: choose_threshold(m.scores, m.hits, m.references, minutes, recipe.targets.target(w), subjects=of_page[m.pages])
+        w: choose_threshold(m.scores, m.hits, m.references, minutes, recipe.targets.target(w), subjects=of_page[m.pages], alarms=m.leads)
         for w, m in matched.items()
     }
     update = {

@@ -85,11 +85,12 @@ def choose_threshold(
     minutes: npt.ArrayLike,
     target: ThresholdTarget,
     subjects: npt.ArrayLike | None = None,
+    alarms: npt.ArrayLike | None = None,
 ) -> WorkingPoint:
     """The working point of one waveform that meets `target` with the greatest recall (for `recall`, with the greatest precision).
 
-    Of thresholds that are equally good the lowest is taken. What counts as one event is the caller's choice: each channel's own, or one for
-    all channels of a discharge.
+    Of thresholds that are equally good the lowest is taken. `alarms` tells the wrong events that are a false alarm of their own from those
+    that only repeat one on another channel.
 
     False alarms are held to their bound by an upper limit at `RATE_CONFIDENCE`, not by the count seen: a threshold that lets through just
     as many as allowed gives too many on new subjects every second time (`python benchmarks/calibration.py`). It is the exact limit of a
@@ -107,6 +108,7 @@ def choose_threshold(
         minutes: length of these pages, `(subjects,)`, those without events included; or one number for all.
         target: what to reach.
         subjects: `(n,)` index into `minutes` of the subject of each event; left out where `minutes` is one number.
+        alarms: `(n,)` whether a wrong event is a false alarm of its own; left out where each is.
 
     Raises:
         ValueError: the shapes differ, a score is not finite, there are fewer references than hits, or a subject has no minutes.
@@ -114,14 +116,15 @@ def choose_threshold(
     s, right, lengths, owner = _checked(scores, hits, minutes, subjects)
     if references < right.sum():
         raise ValueError(f"{references} references for {right.sum()} hits")
+    alarm = ~right if alarms is None else ~right & np.asarray(alarms, dtype=np.bool_)
     order = np.argsort(-s, kind="stable")
-    s, right, owner = s[order], right[order], owner[order]
+    s, right, owner, alarm = s[order], right[order], owner[order], alarm[order]
     # A threshold keeps equal scores together: it stands at the last of each tie. Row 0 keeps nothing.
     last = np.append(0, np.flatnonzero(np.append(s[1:] < s[:-1], True)) + 1) if len(s) else np.zeros(1, dtype=np.int64)
     thresholds = np.append(np.nextafter(s[0], np.inf) if len(s) else _UNSEEN, s[last[1:] - 1])
     false = np.zeros((len(s) + 1, len(lengths)))
-    false[np.flatnonzero(~right) + 1, owner[~right]] = 1
-    points = _points(np.append(0, np.cumsum(right))[last], np.cumsum(false, axis=0)[last], references, lengths)
+    false[np.flatnonzero(alarm) + 1, owner[alarm]] = 1
+    points = _points(np.append(0, np.cumsum(right))[last], last, np.cumsum(false, axis=0)[last], references, lengths)
     best, met = _best(points, target)
     return WorkingPoint(threshold=float(thresholds[best]), met=met, **{name: float(values[best]) for name, values in points.items()})
 
@@ -141,10 +144,11 @@ def _checked(
     return s, right, lengths, owner
 
 
-def _points(hits: npt.NDArray[np.int64], false: Floats, references: int, minutes: Floats) -> dict[str, Floats]:
-    """Figures of each threshold, highest first: `hits` `(points,)` and `false` alarms `(points, subjects)` among what it keeps."""
+def _points(
+    hits: npt.NDArray[np.int64], events: npt.NDArray[np.int64], false: Floats, references: int, minutes: Floats
+) -> dict[str, Floats]:
+    """Figures of each threshold, highest first: `hits` and `events` `(points,)` and `false` alarms `(points, subjects)` that it keeps."""
     counts = false.sum(axis=1)
-    events = hits + counts
     return {
         "precision": hits / np.maximum(events, 1),
         "recall": hits / max(references, 1),

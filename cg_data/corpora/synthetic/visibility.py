@@ -3,8 +3,8 @@
 A waveform is marked where the page shows it with at least `Planted.least_share` of its greatest height, at least `SEEN_UV`, and far
 enough above what is there anyway. How far a short or fast waveform stands out is measured against its own surroundings, as a reader does
 who sees a spike on a slow wave: by the sample minus the mean of those a little before and after (`STAND_OUT`, the lag and the ratio to
-the background's root mean square). Weaker events stay in the signal without a label; amplitudes are drawn so that some fall on either
-side.
+the background's root mean square). Where an event is near that (`UNSURE`) one reader would mark it and another not, so its label says that
+nobody is sure; weaker ones stay in the signal without a label.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from cg_data.corpora.synthetic.planted import Planted
 from cg_data.vocabulary import CHANNELS, N_CHANNELS, Waveform
 
 SEEN_UV = 10.0
+UNSURE = (0.8, 1.2)
+"""Shares of what is needed to be marked between which a reader is not sure."""
 STAND_OUT: dict[Waveform, tuple[float, float]] = {
     Waveform.SPIKE: (0.06, 4.0),
     Waveform.SHARP_WAVE: (0.12, 3.0),
@@ -40,7 +42,7 @@ _EDGE_SHARES_OF_DISCHARGES = {Waveform.SPIKE: (0.1, 0.1), Waveform.SHARP_WAVE: (
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Truth:
-    """A label: a waveform or an artefact on one channel."""
+    """A label: a waveform, one that a reader is not sure of (``unsure:``), or an artefact, on one channel."""
 
     name: str
     channel: str
@@ -79,13 +81,18 @@ def labels_of(event: Planted, backdrop: Backdrop) -> list[Truth]:
     height = np.quantile(standing, 0.98, axis=1)
     seconds = _seconds(event, backdrop.sfreq_hz)
     least_uv = np.maximum(SEEN_UV, ratio * _mean_rms(backdrop.rms_uv[lag_s], seconds))
-    seen = (height >= event.least_share * height.max()) & (height >= least_uv)
+    sure = height / np.maximum(event.least_share * height.max(), least_uv)
     course = standing[strongest] if event.waveform in _OSCILLATING else np.abs(core[strongest])
     begin, end = _extent(course, event.waveform, float(_mean_rms(backdrop.rms_uv[0.0], seconds)[strongest]))
     onset_s, duration_s = (event.start + first + begin) / backdrop.sfreq_hz, (end - begin) / backdrop.sfreq_hz
     names = [event.waveform if side else event.mirrored for side in core[:, peak] * sign > 0]
-    marked = [(name, channel) for name, channel, there in zip(names, CHANNELS, seen, strict=True) if there and name is not None]
-    return [Truth(name=name, channel=channel, onset_s=onset_s, duration_s=duration_s) for name, channel in marked]
+    marked = [(_said(name, share), channel) for name, channel, share in zip(names, CHANNELS, sure, strict=True) if name is not None]
+    return [Truth(name=name, channel=channel, onset_s=onset_s, duration_s=duration_s) for name, channel in marked if name]
+
+
+def _said(waveform: Waveform, share: float) -> str:
+    """What a reader writes of a waveform that has `share` of what is needed to be marked, "" for nothing."""
+    return "" if share < UNSURE[0] else f"unsure:{waveform}" if share < UNSURE[1] else str(waveform)
 
 
 def _seconds(event: Planted, sfreq_hz: int) -> slice:
