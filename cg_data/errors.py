@@ -22,6 +22,10 @@ class ClusterError(UserError):
     """A Ray cluster that is not there, refuses the token or lacks the resources asked for."""
 
 
+class SignalError(UserError):
+    """Signals that a detector cannot look at: of another shape or unit, or not finite."""
+
+
 class EdfError(UserError):
     """A recording that is refused; the message names field, value and rule.
 

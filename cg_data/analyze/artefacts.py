@@ -88,8 +88,7 @@ def artefacts_of(
         spectrum: of `eeg_uv`.
         deep_sleep: the stage is N3, whose slow waves look like sweat.
     """
-    windows = np.lib.stride_tricks.sliding_window_view(eeg_uv, _LENGTH, axis=1)[:, :: int(HOP_S * SFREQ_HZ)].astype(np.float64)
-    windows -= windows.mean(axis=2, keepdims=True)
+    windows = _windows(eeg_uv)
     muscle = muscle_uv(windows)
     std = _detrended_std_uv(windows)
     flat = (std < FLAT_STD_UV) & mask[:, None]
@@ -115,6 +114,26 @@ def artefacts_of(
     return Artefacts(findings=tuple(findings), unusable=unusable & mask, line_hz=line_hz)
 
 
+def flat_stretches(eeg_uv: npt.NDArray[np.float32], mask: Bools) -> list[tuple[int, float, float]]:
+    """Row, onset and duration in seconds of every stretch of `FLAT_MIN_S` or more in which a channel of `mask` is flat."""
+    flat = (_detrended_std_uv(_windows(eeg_uv)) < FLAT_STD_UV) & mask[:, None]
+    stretches = [(int(row), *_seconds(run)) for row in np.flatnonzero(flat.any(axis=1)) for run in _runs(flat[row])]
+    return [stretch for stretch in stretches if stretch[2] >= FLAT_MIN_S]
+
+
+def clipped_samples(eeg_uv: npt.NDArray[np.float32], mask: Bools) -> Bools:
+    """Samples `(19, 2000)` at the end of the range, on channels of `mask` that have `CLIP_MIN_SAMPLES` of them."""
+    clipped: Bools = (np.abs(eeg_uv) >= CLIP_UV - UV_PER_STEP / 2) & mask[:, None]
+    return clipped & (clipped.sum(axis=1) >= CLIP_MIN_SAMPLES)[:, None]
+
+
+def _windows(eeg_uv: npt.NDArray[np.float32]) -> Floats:
+    """Mean-free windows of a second, `(19, windows, 200)`."""
+    windows = np.lib.stride_tricks.sliding_window_view(eeg_uv, _LENGTH, axis=1)[:, :: int(HOP_S * SFREQ_HZ)].astype(np.float64)
+    windows -= windows.mean(axis=2, keepdims=True)
+    return windows
+
+
 def _beside_flat(pop: Finding, flat: list[Finding]) -> bool:
     return any(
         f.channels == pop.channels
@@ -138,8 +157,8 @@ def _unexplained(fault: Bools, pops: list[Finding]) -> Bools:
 
 def _clip_findings(segment_id: str, eeg_uv: npt.NDArray[np.float32], mask: Bools) -> list[Finding]:
     """Channels that reach the end of the range, one finding for all of them."""
-    clipped = (np.abs(eeg_uv) >= CLIP_UV - UV_PER_STEP / 2) & mask[:, None]
-    rows = np.flatnonzero(clipped.sum(axis=1) >= CLIP_MIN_SAMPLES)
+    clipped = clipped_samples(eeg_uv, mask)
+    rows = np.flatnonzero(clipped.any(axis=1))
     if len(rows) == 0:
         return []
     at = np.flatnonzero(clipped[rows].any(axis=0))

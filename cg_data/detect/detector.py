@@ -1,8 +1,11 @@
-"""A trained detector in use: signals in, events out. Folders hold ``detector.json`` (`DetectorSpec`) and ``weights.safetensors``."""
+"""A trained detector in use: signals in, events out. Folders hold ``detector.json`` (`DetectorSpec`), ``weights.safetensors`` and, where
+ONNX Runtime is the faster on a CPU, ``weights.onnx``."""
 
 from __future__ import annotations
 
 import hashlib
+import math
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Self
 
 import numpy as np
@@ -11,14 +14,16 @@ import safetensors.torch
 import torch
 
 from cg_data import storage
+from cg_data.detect.backends import CUDA_PAGES, OnnxBackend, exported, torch_backend
 from cg_data.detect.boxes import Marks, keep_marks
 from cg_data.detect.network import build_network
-from cg_data.detect.spec import DetectorSpec
+from cg_data.detect.signals import Mask, Signals, checked, seen, silences, sounding
+from cg_data.detect.spec import DetectorSpec, PageNetworkSettings
 from cg_data.errors import StorageError
 from cg_data.records import Event, content_id
 from cg_data.vocabulary import CHANNELS, WAVEFORMS, EventSource
 
-_PAGES_AT_ONCE = 16
+_PAGES_AT_ONCE = {"cpu": 16, "cuda": CUDA_PAGES}
 
 
 class Detector:
@@ -27,57 +32,75 @@ class Detector:
     Events carry the marking convention of the training labels: spikes and sharp waves are at least `spec.min_box_s` wide.
     """
 
-    def __init__(self, network: torch.nn.Module, spec: DetectorSpec, device: str = "cpu") -> None:
-        """`network` is of `build_network`, with its weights; it is fused in place for evaluation."""
+    def __init__(self, network: torch.nn.Module, spec: DetectorSpec, device: str = "cpu", onnx: OnnxBackend | None = None) -> None:
+        """`network` is of `build_network`, with its weights; it is fused in place for evaluation. `onnx` runs in its stead on the CPU."""
         self.spec = spec
         self._device = device
         folded: Any = network.to(device).eval()
         folded.fuse()
         self._network = folded
+        self._backend = onnx or torch_backend(folded, device)
+        self._in_threads = onnx is not None  # torch spreads one batch over its threads, an `OnnxBackend` takes a batch from each
 
     @classmethod
     def load(cls, folder_uri: str, device: str = "cpu") -> Self:
         """The detector that `save_detector` wrote.
 
         Raises:
-            StorageError: a file is missing, or the weights are not those that the description names.
+            StorageError: a file is missing, or is not the one that the description names.
         """
         spec = DetectorSpec.model_validate(storage.read_json(storage.join(folder_uri, "detector.json")))
-        weights = storage.read_bytes(storage.join(folder_uri, "weights.safetensors"))
-        if hashlib.sha256(weights).hexdigest() != spec.weights_sha256:
-            raise StorageError(f"{folder_uri}: weights.safetensors is not the file that detector.json describes. Train the detector again.")
         network = build_network(spec.network)
-        network.load_state_dict(safetensors.torch.load(weights))
-        return cls(network, spec, device)
+        network.load_state_dict(safetensors.torch.load(_read(folder_uri, "weights.safetensors", spec.weights_sha256)))
+        if device != "cpu" or not spec.onnx_sha256:
+            return cls(network, spec, device)
+        return cls(network, spec, device, OnnxBackend(_read(folder_uri, "weights.onnx", spec.onnx_sha256)))
 
     @property
     def version(self) -> str:
         return self.spec.version
 
     def detect(self, eeg_uv: npt.NDArray[np.float32], mask: npt.NDArray[np.bool_]) -> list[tuple[Event, ...]]:
-        """Events of each segment at or above the working threshold of their waveform, in order of onset; none on a masked channel.
+        """Events of each segment at or above the working threshold of their waveform, in order of onset.
+
+        There are none on a masked channel, nor where `cg_data.detect.signals.silences` finds no signal. What is on masked channels does
+        not matter.
 
         Args:
             eeg_uv: `(n, 19, 2000)` microvolts.
             mask: `(n, 19)`, True where the electrode exists.
+
+        Raises:
+            SignalError: other shapes, another unit, or a value that is not finite on a channel that exists.
         """
         found = self.propose(eeg_uv, mask)
         return [tuple(e for e in events if e.score >= self.spec.threshold(e.waveform)) for events in found]
 
     def propose(self, eeg_uv: npt.NDArray[np.float32], mask: npt.NDArray[np.bool_]) -> list[tuple[Event, ...]]:
-        """As `detect`, but every event at or above `spec.score_floor`: for metrics and for choosing thresholds."""
-        found: list[tuple[Event, ...]] = []
-        for start in range(0, len(eeg_uv), _PAGES_AT_ONCE):
-            chunk = slice(start, start + _PAGES_AT_ONCE)
-            found += self._propose(eeg_uv[chunk], mask[chunk])
-        return found
+        """As `detect`, but every event at or above `spec.score_floor`: for metrics and for choosing thresholds.
+
+        The network sees some pages at a time, so that memory does not grow with their number, on as many threads as torch is set to use.
+        """
+        signals, exists = checked(eeg_uv, mask)
+        threads = torch.get_num_threads() if self._in_threads else 1
+        size = min(_PAGES_AT_ONCE[torch.device(self._device).type], math.ceil(len(signals) / threads)) or 1
+        starts = range(0, len(signals), size)
+        chunks = [(signals[start : start + size], exists[start : start + size]) for start in starts]
+        if min(threads, len(chunks)) <= 1:
+            return [events for chunk in chunks for events in self._propose(*chunk)]
+        with ThreadPoolExecutor(threads) as pool:
+            return [events for found in pool.map(lambda chunk: self._propose(*chunk), chunks) for events in found]
 
     @torch.inference_mode()
-    def _propose(self, eeg_uv: npt.NDArray[np.float32], mask: npt.NDArray[np.bool_]) -> list[tuple[Event, ...]]:
-        outputs = self._network(*self._network.prepare(eeg_uv, mask, self._device))
+    def _propose(self, eeg_uv: Signals, mask: Mask) -> list[tuple[Event, ...]]:
+        silent = [silences(eeg, exists) for eeg, exists in zip(eeg_uv, mask, strict=True)]
+        shown = np.stack([seen(exists, gaps) for exists, gaps in zip(mask, silent, strict=True)])
+        outputs = self._backend(*self._network.prepare(eeg_uv, shown, self._device))
         found: list[tuple[Event, ...]] = []
-        for eeg, exists, (marks, scores) in zip(eeg_uv, mask, self._network.decode(outputs, self.spec.score_floor), strict=True):
+        pages = zip(eeg_uv, shown, silent, self._network.decode(outputs, self.spec.score_floor), strict=True)
+        for eeg, exists, gaps, (marks, scores) in pages:
             kept = keep_marks(marks, scores, exists, self.spec.nms_iou)
+            kept = kept[sounding(marks[kept], gaps)] if gaps else kept
             found.append(self._events(eeg, marks[kept], scores[kept]))
         return found
 
@@ -102,10 +125,25 @@ class Detector:
 
 
 def save_detector(network: torch.nn.Module, spec: DetectorSpec, folder_uri: str) -> DetectorSpec:
-    """Write ``weights.safetensors``, then ``detector.json``; gives back `spec` with the weights' hash. `network` is unfused."""
+    """Write ``weights.safetensors`` and for networks on pages ``weights.onnx``, then ``detector.json``; gives back `spec` with the hashes.
+
+    `network` is unfused and stays so.
+    """
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
     weights = safetensors.torch.save(state)
-    named = spec.model_copy(update={"weights_sha256": hashlib.sha256(weights).hexdigest()})
+    hashes = {"weights_sha256": hashlib.sha256(weights).hexdigest(), "onnx_sha256": ""}
     storage.write_bytes(storage.join(folder_uri, "weights.safetensors"), weights)
+    if isinstance(spec.network, PageNetworkSettings):
+        model = exported(network)
+        hashes["onnx_sha256"] = hashlib.sha256(model).hexdigest()
+        storage.write_bytes(storage.join(folder_uri, "weights.onnx"), model)
+    named = spec.model_copy(update=hashes)
     storage.write_json(storage.join(folder_uri, "detector.json"), named.model_dump(mode="json"))
     return named
+
+
+def _read(folder_uri: str, name: str, sha256: str) -> bytes:
+    content = storage.read_bytes(storage.join(folder_uri, name))
+    if hashlib.sha256(content).hexdigest() != sha256:
+        raise StorageError(f"{folder_uri}: {name} is not the file that detector.json describes. Train the detector again.")
+    return content

@@ -84,8 +84,24 @@ class PageNetwork(torch.nn.Module):
         return [(marks_of_boxes(corners, classes, self.page), scores) for corners, classes, scores in boxes]
 
     def fuse(self) -> None:
-        """Fold batch normalisation into the convolutions."""
+        """Fold batch normalisation into the convolutions, and fix the head's grid to the page."""
         self.yolo.fuse(verbose=False)
+        _fix_grid(self.yolo.model[-1], self.sides)
+
+
+def _fix_grid(head: Any, sides: tuple[int, int]) -> None:
+    """Let a head place its boxes in float32 whatever precision it computes in, on a grid that it does not lay out anew for each size of
+    batch: in float16 the pixels from 1024 on are whole ones, of 8 ms."""
+    from ultralytics.nn.modules import Detect
+    from ultralytics.utils.tal import make_anchors
+
+    class FixedGrid(Detect):
+        def _get_decode_boxes(self, x: dict[str, torch.Tensor]) -> torch.Tensor:
+            return self.decode_bboxes(self.dfl(x["boxes"]).float(), self.anchors[None]) * self.strides
+
+    grids = [torch.empty(1, 1, *(side // int(stride) for side in sides), device=head.stride.device) for stride in head.stride]
+    head.anchors, head.strides = (tensor.T.contiguous() for tensor in make_anchors(grids, head.stride, 0.5))
+    head.__class__ = FixedGrid
 
 
 def _check_page(page: PageSettings, stride: int) -> None:

@@ -87,7 +87,7 @@ class SignalNetwork(nn.Module):
         Returns:
             float32 `(n, places, 2)`, onset and end in seconds, and float32 `(n, places, 9)`.
         """
-        n = len(eeg_uv)
+        n = eeg_uv.shape[0]
         there = mask.to(eeg_uv.dtype)
         x = self.stem(_views(eeg_uv, there))
         x = x + self.electrode.repeat(n, 1)[:, :, None, None]
@@ -155,7 +155,7 @@ class _Mixing(nn.Module):
         self.project = _Convolution(2 * channels, channels, 1)
 
     def forward(self, x: torch.Tensor, there: torch.Tensor) -> torch.Tensor:
-        n, (_, channels, _, time) = len(there), x.shape
+        n, (_, channels, _, time) = there.shape[0], x.shape
         groups = len(self.weight)
         absent = (1.0 - there)[:, None, None, :] * -1e4
         share = torch.softmax(self.weight[None] + absent, dim=-1)

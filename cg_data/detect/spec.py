@@ -43,7 +43,8 @@ class DetectorSpec(Settings):
     """Network and working point of a trained detector.
 
     `calibrations` give the probability that an event of a score is right, `thresholds` the working score of each waveform; a waveform
-    that is absent has its score for a probability and works at `score_floor`. `weights_sha256` ties the file of weights to this.
+    that is absent has its score for a probability and works at `score_floor`. `weights_sha256` ties the file of weights to this, and
+    `onnx_sha256` the network as a CPU runs it best, where that is another file.
     """
 
     network: NetworkSettings
@@ -53,6 +54,7 @@ class DetectorSpec(Settings):
     calibrations: dict[Waveform, Calibration] = Field(default_factory=dict)
     thresholds: dict[Waveform, float] = Field(default_factory=dict)
     weights_sha256: str = ""
+    onnx_sha256: str = ""
 
     @property
     def version(self) -> str:
