@@ -228,11 +228,11 @@ def _store(
     settings: EvalSettings,
 ) -> dict[str, Any]:
     """Write answers, events and figures; metrics.json last, for its presence says that all is there."""
+    from cg_data.detect.detector import read_spec
     from cg_data.detect.references import known_events, references_of
-    from cg_data.detect.spec import DetectorSpec
     from cg_eval.detection.bench_figures import detector_figures
 
-    spec = DetectorSpec.model_validate(storage.read_json(storage.join(detector_folder, "detector.json")))
+    spec = read_spec(detector_folder)
     thresholds = {waveform: spec.threshold(waveform) for waveform in FINDING_OF_WAVEFORM}
     references = [references_of(s, min_box_s=spec.min_box_s) for s in segments]
     detector = detector_figures(

@@ -12,7 +12,8 @@ import torch
 
 from cg_data import storage
 from cg_data.detect.card import CardFacts, SplitFacts, model_card
-from cg_data.detect.spec import DetectorSpec, NetworkSettings, SignalNetworkSettings
+from cg_data.detect.detector import read_spec
+from cg_data.detect.spec import NetworkSettings, SignalNetworkSettings
 from cg_data.detect.thresholds import WorkingPoint
 from cg_data.vocabulary import Split, Waveform
 from cg_train.detector_data import SegmentStore
@@ -46,7 +47,7 @@ def write_training(
 
 def write_card(folder_uri: str, figures: Mapping[str, Any], figures_of: str) -> None:
     """Write ``MODEL_CARD.md`` with `figures`, which were measured on the pages that `figures_of` names."""
-    spec = DetectorSpec.model_validate(storage.read_json(storage.join(folder_uri, "detector.json")))
+    spec = read_spec(folder_uri)
     facts = storage.read_json(storage.join(folder_uri, _FACTS))
     recipe = DetectorRecipe.model_validate(facts["recipe"])
     card = model_card(

@@ -23,7 +23,7 @@ PAGE = PageNetworkSettings(
     distance_bins=4,
     page=PageSettings(pixels_per_row=8, pixels_per_second=32, subcolumns=1, multiple_of=32),
 )
-_SPREAD = 0.2
+_SPREAD = 0.3
 NETWORKS: dict[str, NetworkSettings] = {"signal": SIGNAL, "page": PAGE}
 """One of each kind, for tests of what both promise."""
 

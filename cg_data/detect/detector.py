@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import safetensors.torch
 import torch
+from pydantic import ValidationError
 
 from cg_data import storage
 from cg_data.detect.backends import CUDA_PAGES, OnnxBackend, exported, torch_backend
@@ -47,11 +48,14 @@ class Detector:
         """The detector that `save_detector` wrote.
 
         Raises:
-            StorageError: a file is missing, or is not the one that the description names.
+            StorageError: a file is missing, is not the one that the description names, or is of another version of this project.
         """
-        spec = DetectorSpec.model_validate(storage.read_json(storage.join(folder_uri, "detector.json")))
+        spec = read_spec(folder_uri)
         network = build_network(spec.network)
-        network.load_state_dict(safetensors.torch.load(_read(folder_uri, "weights.safetensors", spec.weights_sha256)))
+        weights = safetensors.torch.load(_read(folder_uri, "weights.safetensors", spec.weights_sha256))
+        if {name: tensor.shape for name, tensor in weights.items()} != {n: t.shape for n, t in network.state_dict().items()}:
+            raise StorageError(f"{folder_uri}: these weights are of another version's network. Train the detector again.")
+        network.load_state_dict(weights)
         if device != "cpu" or not spec.onnx_sha256:
             return cls(network, spec, device)
         return cls(network, spec, device, OnnxBackend(_read(folder_uri, "weights.onnx", spec.onnx_sha256)))
@@ -122,6 +126,20 @@ class Detector:
             probability=round(self.spec.probability(waveform, score), 4),
             source=EventSource.DETECTOR,
         )
+
+
+def read_spec(folder_uri: str) -> DetectorSpec:
+    """The content of ``detector.json``.
+
+    Raises:
+        StorageError: the file is missing, or of another version of this project.
+    """
+    try:
+        return DetectorSpec.model_validate(storage.read_json(storage.join(folder_uri, "detector.json")))
+    except ValidationError as error:
+        raise StorageError(
+            f"{folder_uri}: detector.json is not of this version ({error.errors()[0]['msg']}). Train the detector again."
+        ) from error
 
 
 def save_detector(network: torch.nn.Module, spec: DetectorSpec, folder_uri: str) -> DetectorSpec:

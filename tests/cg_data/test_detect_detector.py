@@ -35,8 +35,12 @@ def test_a_saved_detector_finds_what_it_found_before(folder: str) -> None:
     eeg_uv, mask = noise_pages(2)
     loaded = Detector.load(folder)
     before = Detector(untrained(loaded.spec.network), loaded.spec).propose(eeg_uv, mask)
+    found = loaded.propose(eeg_uv, mask)
     assert all(len(events) > 50 for events in before)
-    assert loaded.propose(eeg_uv, mask) == before
+    if loaded.spec.onnx_sha256:  # another runtime rounds otherwise; tests/cg_data/test_detect_backends.py compares events one by one
+        assert [len(events) for events in found] == pytest.approx([len(events) for events in before], rel=0.05)
+    else:
+        assert found == before
     assert loaded.version == json.loads((Path(folder) / "detector.json").read_text())["weights_sha256"][:12]
 
 
@@ -145,3 +149,15 @@ def test_a_folded_network_is_still_built_and_filled_from_unfolded_weights(kind: 
     state = untrained(NETWORKS[kind]).state_dict()
     assert any("running_mean" in name for name in state)
     build_network(NETWORKS[kind]).load_state_dict(state)
+
+
+def test_a_detector_of_another_version_is_refused_in_a_sentence(tmp_path: Path) -> None:
+    folder = str(tmp_path / "detector")
+    save_detector(untrained(), spec_of(), folder)
+    description = storage.read_json(f"{folder}/detector.json")
+    storage.write_json(f"{folder}/detector.json", {**description, "network": {"kind": "signal", "width": 16}})
+    with pytest.raises(StorageError, match="of another version's network. Train the detector again"):
+        Detector.load(folder)
+    storage.write_json(f"{folder}/detector.json", {**description, "architecture": "yolov8"})
+    with pytest.raises(StorageError, match="not of this version"):
+        Detector.load(folder)
