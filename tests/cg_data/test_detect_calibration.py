@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from scipy.special import expit, logit
 
 from cg_data.detect.calibration import ISOTONIC_FROM, Calibration, expected_calibration_error, fit_calibration, reliability
-from cg_train.detection_metrics import Matches, average_precision
+from cg_train.detection_metrics import IOUS, Matches, average_precision
 
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
@@ -67,7 +67,9 @@ def test_average_precision_is_the_same_to_the_last_bit(truth: str, n: int) -> No
 
 def _ap(scores: Floats, hits: Bools) -> float:
     order = np.argsort(-scores, kind="stable")
-    return average_precision(Matches(scores=scores[order], hits=hits[order], references=int(hits.sum()) + 50))
+    at_each_overlap = np.tile(hits[order], (len(IOUS), 1))
+    pages = np.zeros(len(order), dtype=np.int64)
+    return average_precision(Matches(scores=scores[order], pages=pages, hits_at=at_each_overlap, references=int(hits.sum()) + 50))
 
 
 @settings(max_examples=60, deadline=None)

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from cg_data.detect.calibration import fit_calibration
 from cg_data.detect.thresholds import TargetSettings, ThresholdTarget, WorkingPoint, choose_threshold
 from cg_data.vocabulary import EPILEPTIFORM, WAVEFORMS, Waveform
-from cg_train.detection_metrics import Matches, best_threshold
+from cg_train.detection_metrics import IOUS, Matches, best_threshold
 
 F1 = ThresholdTarget()
 PRECISION = ThresholdTarget(measure="precision", bound=0.75)
@@ -156,7 +156,8 @@ def test_the_greatest_f1_is_where_training_finds_it() -> None:
     rng = np.random.default_rng(8)
     scores = -np.sort(-np.round(rng.random(400), 2))
     hits = rng.random(400) < scores
-    expected = best_threshold(Matches(scores=scores, hits=hits, references=300))
+    pages, at_each_overlap = np.zeros(400, dtype=np.int64), np.tile(hits, (len(IOUS), 1))
+    expected = best_threshold(Matches(scores=scores, pages=pages, hits_at=at_each_overlap, references=300))
     assert choose_threshold(scores, hits, 300, 30.0, F1).threshold == expected
 
 
