@@ -23,7 +23,6 @@ PAGE = PageNetworkSettings(
     distance_bins=4,
     page=PageSettings(pixels_per_row=8, pixels_per_second=32, subcolumns=1, multiple_of=32),
 )
-_SPREAD = 0.3
 NETWORKS: dict[str, NetworkSettings] = {"signal": SIGNAL, "page": PAGE}
 """One of each kind, for tests of what both promise."""
 
@@ -42,21 +41,34 @@ def untrained(network: NetworkSettings = SIGNAL) -> torch.nn.Module:
     for part in built.modules():
         if isinstance(part, torch.nn.BatchNorm2d):
             part.momentum = 1.0
+    pages = built.prepare(*noise_pages(2, seed=0), "cpu")
     with torch.no_grad():
-        run = built if isinstance(built, SignalNetwork) else built.raw
-        run(*built.prepare(*noise_pages(2, seed=0), "cpu"))
-        for convolution, classes in _last_convolutions(built):
-            convolution.weight[classes].normal_(0, _SPREAD)
-            convolution.bias[classes] = -5.0
+        if isinstance(built, SignalNetwork):
+            built(*pages)
+            _spread_signal_logits(built.eval(), pages)
+        else:
+            built.raw(*pages)
+            _spread_page_logits(built)
     return built.eval()
 
 
-def _last_convolutions(built: torch.nn.Module) -> list[tuple[torch.nn.Conv2d, slice]]:
-    """The convolutions that give logits of classes, and which of their outputs these are."""
-    if isinstance(built, SignalNetwork):
-        return [(head.out, slice(2, None)) for head in (built.fine_head, built.coarse_head)]
+def _spread_signal_logits(built: SignalNetwork, pages: tuple[torch.Tensor, ...]) -> None:
+    """To a mean of -6 and a deviation of one for each class."""
+    heads = [head.out for head in (built.fine_head, built.coarse_head)]
+    for head in heads:
+        head.weight[2:].normal_()
+    logits = built(*pages)[1]
+    deviation, mean = torch.std_mean(logits, dim=(0, 1))
+    for head in heads:
+        head.weight[2:] /= deviation[:, None, None, None]
+        head.bias[2:] = (head.bias[2:] - mean) / deviation - 6.0
+
+
+def _spread_page_logits(built: torch.nn.Module) -> None:
     head = built.yolo.model[-1]
-    return [(branch[-1], slice(None)) for branch in [*head.cv3, *getattr(head, "one2one_cv3", [])]]
+    for branch in [*head.cv3, *getattr(head, "one2one_cv3", [])]:
+        branch[-1].weight.normal_(0, 0.2)
+        branch[-1].bias.fill_(-5.0)
 
 
 def noise_pages(count: int, seed: int = 1) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:

@@ -156,7 +156,7 @@ def test_a_detector_of_another_version_is_refused_in_a_sentence(tmp_path: Path) 
     save_detector(untrained(), spec_of(), folder)
     description = storage.read_json(f"{folder}/detector.json")
     storage.write_json(f"{folder}/detector.json", {**description, "network": {"kind": "signal", "width": 16}})
-    with pytest.raises(StorageError, match="of another version's network. Train the detector again"):
+    with pytest.raises(StorageError, match="of another version's network"):
         Detector.load(folder)
     storage.write_json(f"{folder}/detector.json", {**description, "architecture": "yolov8"})
     with pytest.raises(StorageError, match="not of this version"):

@@ -204,8 +204,8 @@ def test_a_class_is_learnt_from_coarse_marks_alone() -> None:
     for page, of_place in zip(seen, scores, strict=True):
         onset_s = next(label.onset_s for label in page.labels if label.duration_s == 2.0)
         inside = (rows == CHANNEL_INDEX["T3"]) & (centres_s > onset_s) & (centres_s < onset_s + 2)
-        assert of_place[inside].max() > 0.3
-        assert of_place[inside].max() > 2 * of_place[rows != CHANNEL_INDEX["T3"]].max()
+        assert of_place[inside].max() > 0.1
+        assert of_place[inside].max() > 20 * of_place[rows != CHANNEL_INDEX["T3"]].max()
         assert inside[of_place.argmax()]
 
 
