@@ -101,16 +101,17 @@ def detector_ways(name: str, network: Any, spec: DetectorSpec) -> dict[str, Dete
     }
 
 
-def best_rates(ways: dict[str, Way], signals: Signals, rounds: int) -> dict[str, float]:
-    """Windows a second of the best round; the ways take turns."""
-    best = dict.fromkeys(ways, float("inf"))
+def best_times(ways: dict[str, Way], signals: Signals, rounds: int) -> dict[str, tuple[float, float]]:
+    """Seconds and CPU-seconds of a window in the best round; the ways take turns."""
+    best = {name: (float("inf"), float("inf")) for name in ways}
     for turn in range(rounds + 1):
         for name, way in ways.items():
-            start = time.perf_counter()
+            start, cpu = time.perf_counter(), time.process_time()
             way(signals)
+            taken = (time.perf_counter() - start) / len(signals[0]), (time.process_time() - cpu) / len(signals[0])
             if turn:
-                best[name] = min(best[name], time.perf_counter() - start)
-    return {name: len(signals[0]) / seconds for name, seconds in best.items()}
+                best[name] = min(best[name][0], taken[0]), min(best[name][1], taken[1])
+    return best
 
 
 def shares(detector: Any, signals: Signals, rounds: int) -> str:
@@ -149,28 +150,29 @@ def on_cpu(options: argparse.Namespace) -> None:
     page, page_spec = network_of(options.detector, PageNetworkSettings())
     signal, signal_spec = network_of(options.detector, SignalNetworkSettings())
     with tempfile.TemporaryDirectory() as folder:
-        part = signals[0][:32], signals[1][:32]
+        part = signals[0][:16], signals[1][:16]
         detectors = detector_ways("page", page, page_spec)
         predict = ultralytics_ways(page, page_spec, part, Path(folder), options.threads)
         ways = predict | {name: (lambda s, d=d: d.detect(*s)) for name, d in detectors.items()}
-        rates = best_rates(ways, part, options.rounds)
+        times = best_times(ways, part, options.rounds)
     sys.stdout.write(f"\nThe same {len(part[0])} pages and weights, {options.threads} threads, best of {options.rounds}.\n\n")
-    baselines = [rates[name] for name in predict]
-    write("way", "windows a second", *(f"times '{name.removeprefix('YOLO.predict, ')}'" for name in predict))
-    write(*["---"] * (2 + len(baselines)))
-    for name, rate in rates.items():
-        write(name, f"{rate:.1f}", *(f"{rate / base:.2f}" for base in baselines))
+    baselines = [times[name][0] for name in predict]
+    write("way", "windows a second", "CPU-ms a window", *(f"times '{name.removeprefix('YOLO.predict, ')}'" for name in predict))
+    write(*["---"] * (3 + len(baselines)))
+    for name, (seconds, cpu_s) in times.items():
+        write(name, f"{1 / seconds:.1f}", f"{1000 * cpu_s:.1f}", *(f"{base / seconds:.2f}" for base in baselines))
     smaller = detector_ways("signal", signal, signal_spec)
-    sys.stdout.write("\nThe signal network, and in brackets how often the first predict goes into it.\n\n")
+    sys.stdout.write("\nThe signal network: windows a second (CPU-ms a window).\n\n")
     write("way", *(f"{size} windows" for size in SIZES))
     write(*["---"] * (1 + len(SIZES)))
     by_size = [
-        best_rates({n: (lambda s, d=d: d.detect(*s)) for n, d in smaller.items()}, (signals[0][:k], signals[1][:k]), options.rounds)
+        best_times({n: (lambda s, d=d: d.detect(*s)) for n, d in smaller.items()}, (signals[0][:k], signals[1][:k]), options.rounds)
         for k in SIZES
     ]
     for name in smaller:
-        write(name, *(f"{rates[name]:.1f} ({rates[name] / baselines[0]:.1f})" for rates in by_size))
-    sys.stdout.write("\nShares of 16 windows:\n\n")
+        write(name, *(f"{1 / times[name][0]:.1f} ({1000 * times[name][1]:.1f})" for times in by_size))
+    sys.stdout.write("\nShares of 16 windows on one thread:\n\n")
+    torch.set_num_threads(1)
     for name, detector in (detectors | smaller).items():
         sys.stdout.write(f"* {name}: {shares(detector, (signals[0][:16], signals[1][:16]), options.rounds)}\n")
 
@@ -184,8 +186,8 @@ def on_cuda(options: argparse.Namespace) -> None:
     write(*["---"] * 3)
     for name, chosen in settings.items():
         detector = Detector(*network_of(None, chosen), "cuda")
-        rate = best_rates({name: lambda s, d=detector: d.detect(*s)}, signals, options.rounds)[name]
-        write(name, f"{rate:.0f}", shares(detector, signals, options.rounds))
+        seconds, _ = best_times({name: lambda s, d=detector: d.detect(*s)}, signals, options.rounds)[name]
+        write(name, f"{1 / seconds:.0f}", shares(detector, signals, options.rounds))
 
 
 def main() -> None:
