@@ -62,6 +62,9 @@ WAVEFORM_INDEX: dict[Waveform, int] = {w: i for i, w in enumerate(WAVEFORMS)}
 EPILEPTIFORM: frozenset[Waveform] = frozenset({Waveform.SPIKE, Waveform.SHARP_WAVE, Waveform.SPIKE_AND_SLOW_WAVE})
 
 
+LATERAL_EYES: frozenset[Waveform] = frozenset({Waveform.POSITIVE_SQUARE_WAVE, Waveform.NEGATIVE_SQUARE_WAVE})
+
+
 class Family(StrEnum):
     BACKGROUND = "background"
     ARTEFACT = "artefact"

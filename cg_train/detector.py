@@ -20,19 +20,18 @@ import numpy.typing as npt
 import torch
 import torch.distributed as dist
 
-from cg_data.detect.boxes import Marks
 from cg_data.detect.calibration import fit_calibration
 from cg_data.detect.detector import Detector
 from cg_data.detect.network import build_network
-from cg_data.detect.references import known_events, references_of
+from cg_data.detect.references import References, known_events, known_seconds, references_of
 from cg_data.detect.spec import DetectorSpec
-from cg_data.detect.thresholds import WorkingPoint, choose_threshold
+from cg_data.detect.thresholds import ThresholdTarget, WorkingPoint, choose_threshold
 from cg_data.errors import ConfigError
 from cg_data.progress import Progress, silent
 from cg_data.records import Event, Segment
-from cg_data.vocabulary import SEGMENT_S, WAVEFORMS, Waveform
+from cg_data.vocabulary import WAVEFORMS, Waveform
 from cg_train.batches import prefetched
-from cg_train.detection_metrics import detection_metrics, match
+from cg_train.detection_metrics import Matches, detection_metrics, match
 from cg_train.detector_batches import Batch, make_batch
 from cg_train.detector_data import epoch_order, sampling_weights
 from cg_train.detector_losses import criterion_of
@@ -126,25 +125,25 @@ def spec_of(recipe: DetectorRecipe) -> DetectorSpec:
 
 def evaluate(detector: Detector, segments: Sequence[Segment]) -> dict[str, Any]:
     """`detection_metrics` of a detector on segments with reference labels, at its working thresholds."""
-    found, truth = _found_and_truth(detector, segments)
-    return detection_metrics(found, truth, {waveform: detector.spec.threshold(waveform) for waveform in Waveform})
+    found, references = _found_and_known(detector, segments)
+    return detection_metrics(found, [r.marks for r in references], {waveform: detector.spec.threshold(waveform) for waveform in Waveform})
 
 
 def calibrated(
-    bare: DetectorSpec, recipe: DetectorRecipe, found: Sequence[Sequence[Event]], truth: Sequence[Marks], subjects: Sequence[str]
+    bare: DetectorSpec, recipe: DetectorRecipe, found: Sequence[Sequence[Event]], references: Sequence[References], subjects: Sequence[str]
 ) -> tuple[DetectorSpec, dict[Waveform, WorkingPoint]]:
-    """A detector's description with the probabilities and working points that its events on pages of known marks lead to.
+    """A detector's description with the probabilities and working points that its events on pages of which something is known lead to.
 
     `subjects` says whose each page is: false alarms of unlike subjects prove less than those of like ones. What is false on several
-    channels at once is one false alarm.
+    channels at once is one false alarm. Minutes are those in which a waveform was looked for.
     """
-    matched = match(found, truth)
+    matched = match(found, [r.marks for r in references])
     names, of_page = np.unique(np.asarray(subjects), return_inverse=True)
-    minutes = np.bincount(of_page, minlength=len(names)) * SEGMENT_S / 60
-    points = {
-        w: choose_threshold(m.scores, m.hits, m.references, minutes, recipe.targets.target(w), subjects=of_page[m.pages], alarms=m.leads)
-        for w, m in matched.items()
-    }
+    minutes = {w: np.zeros(len(names)) for w in WAVEFORMS}
+    for owner, known in zip(of_page, references, strict=True):
+        for w, seconds in known_seconds(known).items():
+            minutes[w][owner] += seconds / 60
+    points = {w: _working_point(m, minutes[w], of_page[m.pages], recipe.targets.target(w)) for w, m in matched.items()}
     update = {
         "calibrations": {w: fit_calibration(m.scores, m.hits, m.references) for w, m in matched.items()},
         "thresholds": {w: point.threshold for w, point in points.items()},
@@ -152,22 +151,36 @@ def calibrated(
     return bare.model_copy(update=update), points
 
 
+def _working_point(
+    matches: Matches, minutes: npt.NDArray[np.float64], owners: npt.NDArray[np.int64], target: ThresholdTarget
+) -> WorkingPoint:
+    """Of one waveform, from the subjects of `minutes` `(subjects,)` in whom it was looked for."""
+    looked = np.flatnonzero(minutes > 0)
+    if not len(looked):
+        return choose_threshold([], [], 0, 1.0, target)
+    of = np.isin(owners, looked)
+    place = np.searchsorted(looked, owners[of])
+    return choose_threshold(
+        matches.scores[of], matches.hits[of], matches.references, minutes[looked], target, subjects=place, alarms=matches.leads[of]
+    )
+
+
 def _finish(recipe: DetectorRecipe, network: torch.nn.Module, validation: Sequence[Segment], device: str) -> TrainedDetector:
     bare = spec_of(recipe)
-    found, truth = _found_and_truth(Detector(copy.deepcopy(network), bare, device), validation)
-    spec, points = calibrated(bare, recipe, found, truth, [segment.subject for segment in validation])
-    metrics = detection_metrics(found, truth, {waveform: spec.threshold(waveform) for waveform in WAVEFORMS})
+    found, references = _found_and_known(Detector(copy.deepcopy(network), bare, device), validation)
+    spec, points = calibrated(bare, recipe, found, references, [segment.subject for segment in validation])
+    metrics = detection_metrics(found, [r.marks for r in references], {waveform: spec.threshold(waveform) for waveform in WAVEFORMS})
     return TrainedDetector(network=network, spec=spec, points=points, validation=metrics)
 
 
-def _found_and_truth(detector: Detector, segments: Sequence[Segment]) -> tuple[list[tuple[Event, ...]], list[Marks]]:
-    """Events of each page that can be called right or wrong, and its marks."""
+def _found_and_known(detector: Detector, segments: Sequence[Segment]) -> tuple[list[tuple[Event, ...]], list[References]]:
+    """Events of each page that can be called right or wrong, and what is known of it."""
     references = [references_of(s, min_box_s=detector.spec.min_box_s) for s in segments]
     found: list[tuple[Event, ...]] = []
     for start in range(0, len(segments), _PAGES_AT_ONCE):
         chunk = segments[start : start + _PAGES_AT_ONCE]
         found += detector.propose(np.stack([s.eeg_uv for s in chunk]), np.stack([s.mask for s in chunk]))
-    return [known_events(events, r) for events, r in zip(found, references, strict=True)], [r.marks for r in references]
+    return [known_events(events, r) for events, r in zip(found, references, strict=True)], references
 
 
 def _steps_per_epoch(recipe: DetectorRecipe, segments: int, world_size: int) -> int:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from cg_data import storage
 from cg_data.detect.references import Labels, References, references_of
-from cg_data.records import Segment
+from cg_data.records import Segment, content_id
 from cg_data.rows import labels_from_rows, rows_of, segment_from_row
 from cg_data.vocabulary import WAVEFORMS, Split, Waveform
 from cg_train.rowstore import RowStore
@@ -26,7 +26,8 @@ class SegmentStore(Sequence[Segment]):
     """Segments of one split of which something is known, in order of their ids, so that the layout of the shards is forgotten. Signals are
     read when they are asked for.
 
-    `held` says of each which waveforms are or may be on it; `marks` counts exact marks; `unknown` counts the segments left out.
+    `held` says of each which waveforms are or may be on it; `content` names ids and labels; `marks` counts exact marks; `unknown` the
+    segments left out.
     """
 
     def __init__(self, uri: str, split: Split, *, min_box_s: float) -> None:
@@ -41,12 +42,13 @@ class SegmentStore(Sequence[Segment]):
                 if row["split"] == split:
                     references = references_of(_labels_of(row), min_box_s=min_box_s)
                     if _is_useful(references):
-                        found.append((row["segment_id"], number, position, waveforms_in(references)))
+                        found.append((row["segment_id"], number, position, waveforms_in(references), content_id(row["labels"])))
                         self._count(row, references)
                     else:
                         self.unknown += 1
         found.sort(key=lambda entry: entry[0])
         self.ids = [entry[0] for entry in found]
+        self.content = content_id([(entry[0], entry[4]) for entry in found])
         self.held: list[frozenset[str]] = [entry[3] for entry in found]
         self._rows = RowStore(shards, np.array([entry[1:3] for entry in found], dtype=np.int64).reshape(-1, 2))
 
@@ -56,7 +58,7 @@ class SegmentStore(Sequence[Segment]):
         self.marks.update(WAVEFORMS[int(mark[0])] for mark in references.marks)
 
     def __len__(self) -> int:
-        return len(self.ids)
+        return len(self.held)
 
     @overload
     def __getitem__(self, index: int) -> Segment: ...

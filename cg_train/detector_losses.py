@@ -73,7 +73,9 @@ class SignalCriterion:
 
     def __call__(self, batch: Batch) -> tuple[torch.Tensor, ...]:
         extents, logits = self._network(*batch.inputs)
-        return signal_losses(extents, logits, Targets.of(batch.marks), lambda wanted: class_losses(logits, wanted, batch))
+        return signal_losses(
+            extents, logits, Targets.of(batch.marks), lambda wanted: class_losses(logits, wanted, batch), len(batch.coarse)
+        )
 
     def schedule(self, epochs_done: int) -> None:
         """Nothing changes."""

@@ -48,7 +48,7 @@ def run_detector(job: DetectorJob, *, rank: int, workers: int, keeper: Keeper) -
     from cg_train.detector_card import write_card, write_training
 
     segments, validation = (_segments(job, split) for split in (Split.TRAIN, Split.VALIDATION))
-    name = content_id("detector", job.recipe.model_dump(mode="json"), workers, segments.ids)
+    name = content_id("detector", job.recipe.model_dump(mode="json"), workers, segments.content)
     state = None if keeper.resume_from is None else _load(keeper.resume_from, name)
     reporter = _Reporter(job, keeper, name, rank)
     reporter.begin(state)

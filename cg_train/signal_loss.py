@@ -39,7 +39,7 @@ class Targets:
 
 
 def signal_losses(
-    extents: torch.Tensor, logits: torch.Tensor, targets: Targets, class_losses: Callable[[torch.Tensor], torch.Tensor]
+    extents: torch.Tensor, logits: torch.Tensor, targets: Targets, class_losses: Callable[[torch.Tensor], torch.Tensor], coarse: int = 0
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Losses of extents and of classes, each over the sum of the scores that the assigned places shall have.
 
@@ -48,11 +48,12 @@ def signal_losses(
         logits: `(n, places, 9)`.
         targets: the marks of the pages.
         class_losses: losses `(n, places, 9)` of logits for the scores `(n, places, 9)` that they shall have.
+        coarse: number of coarse marks among them, each of which weighs as much as a mark that is found well.
     """
     mark, place, weight = _assigned(extents.detach(), logits.detach(), targets)
     wanted = torch.zeros_like(logits).reshape(-1, len(WAVEFORMS))
     wanted[place, targets.waveform[mark]] = weight
-    total = weight.sum().clamp(min=1.0)
+    total = (weight.sum() + coarse).clamp(min=1.0)
     onset_s, stop_s = extents.reshape(-1, 2)[place].T
     distances = _distance(onset_s, stop_s, targets.onset_s[mark], targets.stop_s[mark])
     return _BOX_GAIN * (weight * distances).sum() / total, class_losses(wanted.reshape(logits.shape)).sum() / total

@@ -13,13 +13,27 @@ import numpy.typing as npt
 
 from cg_data.records import Event, Label
 from cg_data.settings import PageSettings
-from cg_data.vocabulary import CHANNEL_INDEX, N_CHANNELS, SEGMENT_S, WAVEFORM_INDEX, LabelKind, Waveform
+from cg_data.vocabulary import (
+    CHANNEL_INDEX,
+    EPILEPTIFORM,
+    LATERAL_EYES,
+    N_CHANNELS,
+    SEGMENT_S,
+    WAVEFORM_INDEX,
+    WAVEFORMS,
+    LabelKind,
+    Waveform,
+)
 
 Marks = npt.NDArray[np.float64]
 
 _LEAST_S = 1e-3
 """Events are written to the millisecond."""
 NARROW: frozenset[Waveform] = frozenset({Waveform.SPIKE, Waveform.SHARP_WAVE})
+
+
+_RIVALS = np.array([next((i for i, group in enumerate((EPILEPTIFORM, LATERAL_EYES)) if w in group), -1) for w in WAVEFORMS])
+"""Group of classes, by class index, of which one place shows one at a time; -1 for a class without rivals."""
 
 
 def marks_of_labels(labels: Iterable[Label], mask: npt.NDArray[np.bool_], min_box_s: float) -> Marks:
@@ -63,8 +77,8 @@ def marks_of_boxes(boxes: npt.NDArray[np.float32], classes: npt.NDArray[np.int64
 
 
 def keep_marks(marks: Marks, scores: npt.NDArray[np.float32], mask: npt.NDArray[np.bool_], nms_iou: float) -> npt.NDArray[np.int64]:
-    """Indices of the marks to keep, best score first: on a channel of `mask`, at least a millisecond long, and no stronger one of its class
-    and row overlaps it in time by more than `nms_iou`."""
+    """Indices of the marks to keep, best score first: on a channel of `mask`, at least a millisecond long, no stronger one of its class
+    and row overlaps it in time by more than `nms_iou`, and it is not half in, or about, a stronger one of a class that excludes its own."""
     import torch
     from torchvision.ops import batched_nms
 
@@ -75,7 +89,30 @@ def keep_marks(marks: Marks, scores: npt.NDArray[np.float32], mask: npt.NDArray[
     flat = np.stack([chosen[:, 2], np.zeros(len(chosen)), chosen[:, 3], np.ones(len(chosen))], axis=1)
     group = torch.from_numpy((chosen[:, 0] * N_CHANNELS + chosen[:, 1]).astype(np.int64))
     kept = batched_nms(torch.from_numpy(flat), torch.from_numpy(scores[candidates].astype(np.float64)), group, nms_iou)
-    return candidates[kept.numpy()]
+    ranked = candidates[kept.numpy()]
+    return ranked[_unrivalled(marks[ranked])]
+
+
+def _unrivalled(ranked: Marks) -> npt.NDArray[np.bool_]:
+    """Of marks by falling score, those that share less than half of the shorter one's time with any better one of a rival class that is
+    itself kept: a spike in a complex is part of the complex."""
+    kept = np.ones(len(ranked), dtype=np.bool_)
+    rivals = _RIVALS[ranked[:, 0].astype(np.int64)]
+    for group, row in {(group, row) for group, row in zip(rivals.tolist(), ranked[:, 1].tolist(), strict=True) if group >= 0}:
+        there = np.flatnonzero((rivals == group) & (ranked[:, 1] == row))
+        kept[there] = _unbeaten(ranked[there])
+    return kept
+
+
+def _unbeaten(ranked: Marks) -> npt.NDArray[np.bool_]:
+    """`_unrivalled` for the marks of one row and one group of rivals."""
+    length = ranked[:, 3] - ranked[:, 2]
+    shared = np.minimum(ranked[:, None, 3], ranked[None, :, 3]) - np.maximum(ranked[:, None, 2], ranked[None, :, 2])
+    close = (shared >= 0.5 * np.minimum(length[:, None], length[None, :])) & (ranked[:, None, 0] != ranked[None, :, 0])
+    kept = np.ones(len(ranked), dtype=np.bool_)
+    for mark in np.flatnonzero(np.tril(close, -1).any(axis=1)):
+        kept[mark] = not (close[mark, :mark] & kept[:mark]).any()
+    return kept
 
 
 def overlaps(first: Marks, second: Marks) -> npt.NDArray[np.float64]:

@@ -24,6 +24,7 @@ from cg_data.vocabulary import (
     CHANNEL_INDEX,
     EPILEPTIFORM,
     FAMILY_OF,
+    LATERAL_EYES,
     N_CHANNELS,
     SEGMENT_S,
     WAVEFORM_INDEX,
@@ -52,8 +53,7 @@ second long."""
 _EARS = frozenset({"A1", "A2", "M1", "M2"})
 
 _NONE: tuple[Waveforms, ...] = ()
-_EYES: Waveforms = frozenset({Waveform.POSITIVE_SHARP_TRANSIENT, Waveform.POSITIVE_SQUARE_WAVE, Waveform.NEGATIVE_SQUARE_WAVE})
-_LATERAL: Waveforms = frozenset({Waveform.POSITIVE_SQUARE_WAVE, Waveform.NEGATIVE_SQUARE_WAVE})
+_EYES: Waveforms = LATERAL_EYES | {Waveform.POSITIVE_SHARP_TRANSIENT}
 _MUSCLE: Waveforms = frozenset({Waveform.HIGH_FREQUENCY_NOISE})
 
 _OF_PATTERN: dict[Pattern, tuple[Waveforms, ...]] = {
@@ -74,7 +74,7 @@ _OF_FINDING: dict[FindingKind, tuple[Waveforms, ...]] = dict.fromkeys(
 ) | {
     # Bell's phenomenon makes the frontal poles positive; a lateral movement is positive on one side, negative on the other (IFCN glossary).
     FindingKind.BLINK: (frozenset({Waveform.POSITIVE_SHARP_TRANSIENT}),),
-    FindingKind.LATERAL_EYE_MOVEMENT: (_LATERAL,),
+    FindingKind.LATERAL_EYE_MOVEMENT: (LATERAL_EYES,),
     # Fast activity of scalp and jaw muscles; the "musc" of TUAR (Hamid et al. 2020).
     FindingKind.MUSCLE: (_MUSCLE,),
 }
@@ -205,6 +205,20 @@ def known_cells(known: Iterable[Region], centres_s: npt.NDArray[np.float64], row
         inside = (centres_s >= region.start_s) & (centres_s < region.stop_s) & region.rows[rows]
         cells[np.flatnonzero(inside)] |= region.waveforms
     return cells
+
+
+def seconds_of(regions: Iterable[Region]) -> float:
+    """Time that some regions cover together, on whatever rows."""
+    total_s, until_s = 0.0, 0.0
+    for start_s, stop_s in sorted((region.start_s, region.stop_s) for region in regions):
+        total_s += max(0.0, stop_s - max(start_s, until_s))
+        until_s = max(until_s, stop_s)
+    return total_s
+
+
+def known_seconds(references: References) -> dict[Waveform, float]:
+    """Time of a page in which each waveform was looked for, on whatever channel."""
+    return {w: seconds_of(region for region in references.known if region.waveforms[i]) for i, w in enumerate(WAVEFORMS)}
 
 
 def known_marks(found: Marks, references: References) -> Bools:

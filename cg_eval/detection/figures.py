@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from cg_data.detect.boxes import Marks
-from cg_data.detect.references import References, known_events
+from cg_data.detect.references import References, known_events, known_seconds, seconds_of
 from cg_data.intervals import subject_weights
 from cg_data.records import Event
 from cg_data.vocabulary import SEGMENT_S, WAVEFORM_INDEX, WAVEFORMS, Waveform
@@ -90,13 +90,6 @@ def _ap_table(
     return ap_table(match(events, truth), references_by_subject(truth, owners, n_subjects), owners, weights, known)
 
 
-def known_seconds(references: References) -> dict[str, float]:
-    """Time of a page in which each waveform was looked for on any channel, and under "all" in which any was."""
-    regions = {str(w): [r for r in references.known if r.waveforms[i]] for i, w in enumerate(WAVEFORMS)} | {"all": references.known}
-    marks = {name: np.array([(0.0, 0.0, r.start_s, r.stop_s) for r in of]).reshape(-1, 4) for name, of in regions.items()}
-    return {name: float(np.diff(merged.merged_times(of), axis=1).sum()) for name, of in marks.items()}
-
-
 def references_by_subject(truth: Sequence[Marks], owners: Indices, n_subjects: int) -> Floats:
     """Number of references of each subject and class, `(subjects, classes)`."""
     counts = np.zeros((n_subjects, len(WAVEFORMS)))
@@ -112,7 +105,8 @@ def _tally(
         _count(page) + confusion.count(page) + taxonomy.count(page) + merged.count(page) + of_readers
         for page, of_readers in zip(working, readers.count(pages, found), strict=True)
     ]
-    times = [{minutes(name): s / 60 for name, s in known_seconds(known).items()} for known in references]
+    looked_for_s = [{**known_seconds(known), "all": seconds_of(known.known)} for known in references]
+    times = [{minutes(name): s / 60 for name, s in seconds.items()} for seconds in looked_for_s]
     return Tally(by_subject([page.subject for page in pages], [{**t, **c} for t, c in zip(times, counts, strict=True)]), settings)
 
 

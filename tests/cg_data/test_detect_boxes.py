@@ -64,7 +64,7 @@ def test_a_mark_too_short_to_be_written_is_none() -> None:
 
 def test_of_two_events_of_a_class_and_row_that_overlap_the_stronger_stays() -> None:
     marks = np.array(
-        [[0, 3, 1.0, 2.0], [0, 3, 1.1, 2.1], [1, 3, 1.0, 2.0], [0, 4, 1.0, 2.0], [0, 3, 1.8, 2.8], [0, -1, 1.0, 2.0], [0, 3, 5.0, 5.0]]
+        [[0, 3, 1.0, 2.0], [0, 3, 1.1, 2.1], [4, 3, 1.0, 2.0], [0, 4, 1.0, 2.0], [0, 3, 1.8, 2.8], [0, -1, 1.0, 2.0], [0, 3, 5.0, 5.0]]
     )
     scores = np.array([0.5, 0.9, 0.3, 0.4, 0.2, 0.99, 0.99], dtype=np.float32)
     assert keep_marks(marks, scores, ALL, 0.5).tolist() == [1, 3, 2, 4]
@@ -84,3 +84,26 @@ def test_overlap_is_that_of_the_drawn_boxes() -> None:
     area = (boxes[:, 2:] - boxes[:, :2]).prod(axis=1)
     np.testing.assert_allclose(overlaps(marks, marks), shared / (area[:, None] + area[None] - shared), atol=1e-4)
     assert overlaps(marks, marks).diagonal() == pytest.approx(1.0)
+
+
+def test_one_place_shows_one_of_several_rival_classes() -> None:
+    spike, sharp, complex_ = (WAVEFORM_INDEX[w] for w in (Waveform.SPIKE, Waveform.SHARP_WAVE, Waveform.SPIKE_AND_SLOW_WAVE))
+    blink = WAVEFORM_INDEX[Waveform.POSITIVE_SHARP_TRANSIENT]
+    marks = np.array([
+        [complex_, 3, 1.0, 1.4],
+        [spike, 3, 1.0, 1.15],
+        [spike, 4, 1.0, 1.15],
+        [sharp, 3, 1.25, 1.45],
+        [blink, 3, 1.0, 1.4],
+        [sharp, 3, 1.36, 1.56],
+    ])  # fmt: skip
+    scores = np.array([0.9, 0.8, 0.7, 0.6, 0.5, 0.4], dtype=np.float32)
+    # The spike and the sharp wave half in the complex go; another row, another kind and a sharp wave with 0.04 s of 0.2 in it stay.
+    assert keep_marks(marks, scores, ALL, 0.5).tolist() == [0, 2, 4, 5]
+
+
+def test_a_rival_that_is_itself_beaten_beats_nobody() -> None:
+    marks = np.array([[2, 3, 1.0, 1.4], [0, 3, 1.2, 1.6], [1, 3, 1.45, 1.75]])
+    scores = np.array([0.9, 0.8, 0.7], dtype=np.float32)
+    assert keep_marks(marks, scores, ALL, 0.5).tolist() == [0, 2]
+    assert keep_marks(marks[1:], scores[1:], ALL, 0.5).tolist() == [0]
