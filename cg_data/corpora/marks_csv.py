@@ -3,7 +3,8 @@
 The columns ``onset_s``, ``duration_s``, ``channel`` and ``waveform`` are needed, ``reader`` is optional, others are not looked at. Seconds
 count from the start of the recording; a channel is an electrode, a derivation ("Fp1-F7"), or empty where a waveform is somewhere on the
 page; a reader is a number, for names would be identity. A row with the waveform ``searched:sleep_spindle`` says that spindles were looked
-for: on its channel, or on all electrodes; from its onset, or the beginning; for its duration, or to the end.
+for: on its channel, or on all electrodes; from its onset, or the beginning; for its duration, or to the end. With ``unsure:spike`` a row
+is no mark: there may be a spike or not, and nobody is wrong.
 
 In a table without any such row each reader has looked for what the reader marked, where the reader marked it: for every waveform on every
 channel that is in the table, over the whole recording. Nothing follows for other electrodes: readers mark on the channel that they look at.

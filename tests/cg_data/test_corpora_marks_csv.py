@@ -131,3 +131,10 @@ def test_an_inspection_counts_searches_apart_from_marks(tmp_path: Path) -> None:
     (source,) = CORPORA[CorpusName.FOLDER].sources(str(tmp_path))
     row = inspect_file(Source(uri=source.uri, label_uris=source.label_uris), CorpusName.FOLDER, settings=DataSettings())
     assert [(t.kind, t.name, t.count) for t in row.labels] == [("searched", "spike", 1), ("waveform", "spike", 2)]
+
+
+def test_what_a_reader_is_not_sure_of_is_neither_mark_nor_search(tmp_path: Path) -> None:
+    found = table(tmp_path, HEAD + "1,1,C3,sleep_spindle,1\n5,0.5,C3,unsure:sleep_spindle,1\n7,1,C3,unsure:Jane,1\n")
+    assert brief(found, kind="unsure") == [("unsure", "sleep_spindle", 5.0, 5.5, "C3")]
+    assert brief(found, kind="searched") == [("searched", "sleep_spindle", 0.0, 60.0, "C3")]
+    assert broken(found) == {"labels.unknown_term": 1}

@@ -115,7 +115,7 @@ def test_a_label_says_which_waveforms_it_may_be(kind: str, name: str, sets: list
 # Whole corpora.
 
 
-def test_of_the_synthetic_corpus_everything_is_known_and_the_marks_are_its_truth() -> None:
+def test_of_the_synthetic_corpus_all_is_known_but_where_nobody_is_sure_and_the_marks_are_its_truth() -> None:
     edf = EdfFile.from_bytes(edf_bytes(record(make_subject(4, 7), 60)), "sub-0004.edf")
     recording = describe(edf, source=Source(uri=""), corpus="synthetic", settings=DataSettings())
     segments = list(segments_of(edf, recording))
@@ -125,8 +125,11 @@ def test_of_the_synthetic_corpus_everything_is_known_and_the_marks_are_its_truth
         np.testing.assert_array_equal(references.marks, marks_of_labels(segment.labels, segment.mask, MIN_BOX_S))
         n_marks += len(references.marks)
         assert references.coarse == ()
-        (known,) = map(told, references.known)
+        sure = dataclasses.replace(segment, labels=tuple(x for x in segment.labels if x.kind is not LabelKind.UNSURE))
+        (known,) = map(told, references_of(sure, min_box_s=MIN_BOX_S).known)
         assert known == (set(CHANNELS), 0.0, 10.0, set(WAVEFORMS))
+        for unsure in (x for x in segment.labels if x.kind is LabelKind.UNSURE):
+            assert unsure.name not in is_known(segment, unsure.channel, unsure.onset_s + unsure.duration_s / 2)
     assert n_marks > 20
 
 
@@ -333,3 +336,16 @@ def test_a_users_table_is_learnt_from(tmp_path: Path) -> None:
     references = references_of(pages_of(CorpusName.FOLDER, tmp_path, "a.edf")[1], min_box_s=MIN_BOX_S)
     np.testing.assert_allclose(references.marks, [[SPINDLE, CHANNEL_INDEX["C3"], 2.0, 2.8]])
     assert [told(region) for region in references.known] == [(set(CHANNELS), 0.0, 10.0, {"sleep_spindle"})]
+
+
+def test_where_a_reader_is_not_sure_nothing_is_known_and_nobody_is_wrong() -> None:
+    unsure = [label("spike", 2.0, 0.2, channel, "unsure") for channel in ("C3", "Cz")]
+    segment = page(*(searched(waveform) for waveform in WAVEFORMS), label("spike", 5.0, 0.2), *unsure)
+    references = references_of(segment, min_box_s=MIN_BOX_S)
+    assert references.coarse == ()
+    assert len(references.marks) == 1
+    for channel in ("C3", "Cz"):  # which of the discharges it would be is not known either
+        assert is_known(segment, channel, 2.1) == {w.value for w in WAVEFORMS} - {w.value for w in EPILEPTIFORM}
+    assert is_known(segment, "C4", 2.1) == is_known(segment, "C3", 1.9) == {w.value for w in WAVEFORMS}
+    events = (event(Waveform.SHARP_WAVE, "C3", 2.0, 0.2), event(Waveform.SPIKE, "C4", 2.0, 0.2), event(Waveform.SPIKE, "C3", 5.0, 0.2))
+    assert known_events(events, references) == events[1:]

@@ -102,6 +102,13 @@ def test_a_search_is_of_one_electrode_or_of_all_and_without_a_duration_lasts_to_
     ]
 
 
+def test_what_a_reader_is_not_sure_of_is_a_label_of_its_own() -> None:
+    notes = [note(4, 1, "unsure:spike@@EEG T3-REF"), note(6, 1, "unsure:Jane@@EEG T3-REF")]
+    spec = Spec(plus="EDF+C", notes=notes)
+    (label,) = describe(EdfFile.from_bytes(make(spec), "x.edf"), source=Source(uri="x"), corpus="edf", settings=SETTINGS).labels
+    assert (label.kind, label.name, label.channel, label.onset_s, label.duration_s) == (LabelKind.UNSURE, "spike", "T3", 4.0, 1.0)
+
+
 def test_a_seizure_may_be_given_by_its_two_ends(real_eeg: Path) -> None:
     edf = EdfFile.open(str(real_eeg / "epviz_demo.edf"))
     (seizure,) = [x for x in describe(edf, source=Source(uri="x"), corpus="edf", settings=SETTINGS).labels if x.kind == LabelKind.SEIZURE]
