@@ -2,9 +2,10 @@
 
 Read are ``<waveform>@@<signal label>`` (the EDF+ convention for a mark on one channel), ``artefact:<finding>@@<signal label>``,
 ``searched:<waveform>`` with ``@@<signal label>`` or for every electrode (a reader looked for this waveform: where none is marked there is
-none), ``unsure:<waveform>`` likewise (it may be there or not), ``Sleep stage W|N1|N2|N3|R`` (EDF+ standard texts; 1 to 4 of Rechtschaffen and Kales too), ``Eyes open``, ``Eyes closed``,
-``seizure``, and ``seizure starts`` with ``seizure ends``. A stage or a state of the eyes without a duration lasts until the next one, be
-that a stage that says nothing (``Sleep stage ?``, ``Movement time``); a search without a duration lasts until the end.
+none), ``unsure:<waveform>`` likewise (it may be there or not), ``Sleep stage W|N1|N2|N3|R`` (EDF+ standard texts; 1 to 4 of Rechtschaffen
+and Kales too), ``Eyes open``, ``Eyes closed``, ``seizure``, and ``seizure starts`` with ``seizure ends``. A stage or a state of the eyes
+without a duration lasts until the next one, be that a stage that says nothing (``Sleep stage ?``, ``Movement time``); a search without a
+duration lasts until the end.
 """
 
 from __future__ import annotations
