@@ -31,7 +31,7 @@ class AugmentSettings(Settings):
     rereference: float = Field(default=0.3, ge=0, le=1, description="share of pages against another reference")
     noise_uv: float = Field(default=1.0, ge=0, description="greatest root mean square of added white noise")
     channel_loss: float = Field(default=0.02, ge=0, le=1, description="share of electrodes that are masked")
-    few_channels: float = Field(default=0.03, ge=0, le=1, description="share of pages of which at most six electrodes are left")
+    few_channels: float = Field(default=0.1, ge=0, le=1, description="share of pages of which at most six electrodes are left")
     shift: float = Field(default=0.5, ge=0, le=1, description="share of pages that are turned in time")
 
 

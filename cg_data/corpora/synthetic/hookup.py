@@ -25,7 +25,13 @@ class Reference(StrEnum):
     AVERAGE = "AVG"
 
 
-SPARSE: tuple[tuple[str, ...], ...] = (("Fp1", "C3", "O1", "Cz"), ("Fp1", "Cz", "O1"), ("Fp2", "C4", "O2", "Cz"), ("F3", "C3", "O1", "Fz"))
+SPARSE: tuple[tuple[str, ...], ...] = (
+    ("Fp1", "C3", "O1", "Cz"),
+    ("Fp1", "Cz", "O1"),
+    ("Fp2", "C4", "O2", "Cz"),
+    ("F3", "C3", "O1", "Fz"),
+    ("F4", "C4", "O2"),
+)
 """Electrodes of sleep studies, as in DREAMS (Devuyst 2014), recorded against an ear."""
 
 

@@ -24,7 +24,7 @@ _TESTED_EVERY = 5
 
 
 class Variant(StrEnum):
-    """Normal variants and harmless disturbances that some subjects have and a reader does not mark."""
+    """What some subjects have and a reader does not mark as one of the waveforms: normal variants, small disturbances, rhythmic delta."""
 
     VERTEX_WAVES = "vertex_waves"
     POSTS = "posts"
@@ -37,6 +37,7 @@ class Variant(StrEnum):
     SHARP_CONTOURED = "sharp_contoured"
     MOTOR_UNITS = "motor_units"
     MOVEMENT = "movement"
+    RHYTHMIC_DELTA = "rhythmic_delta"
 
 
 _VARIANT_SHARES = {
@@ -51,6 +52,7 @@ _VARIANT_SHARES = {
     Variant.SHARP_CONTOURED: 0.8,
     Variant.MOTOR_UNITS: 0.35,
     Variant.MOVEMENT: 0.5,
+    Variant.RHYTHMIC_DELTA: 0.15,
 }
 """Shares of all subjects. Variants that are rare in life are given to more subjects than have them: they are what spikes are taken for."""
 
@@ -156,14 +158,14 @@ def make_subject(number: int, seed: int) -> Subject:
 
 
 def _hookup(rng: np.random.Generator) -> tuple[Reference, tuple[str, ...]]:
-    """All electrodes in most recordings; one in ten lacks some, one in twenty has those of a sleep study alone."""
+    """All electrodes in most recordings; one in ten lacks some, one in twelve has those of a sleep study alone."""
     chance = rng.random()
-    if chance < 0.05:
+    if chance < 0.08:
         few = SPARSE[int(rng.integers(len(SPARSE)))]
         ear = Reference.RIGHT_EAR if {"C3", "Fp1"} & set(few) else Reference.LEFT_EAR
         return ear, tuple(name for name in CHANNELS if name in few)
     reference = rng.choice(list(Reference), p=[0.5, 0.25, 0.05, 0.05, 0.15])
-    missing = set(rng.choice(CHANNELS, int(rng.integers(1, 7)), replace=False)) if chance < 0.15 else set()
+    missing = set(rng.choice(CHANNELS, int(rng.integers(1, 7)), replace=False)) if chance < 0.18 else set()
     return Reference(reference), tuple(name for name in CHANNELS if name not in missing)
 
 

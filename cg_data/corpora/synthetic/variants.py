@@ -1,4 +1,4 @@
-"""What lies in a recording without a name: normal variants, sharply contoured transients and small disturbances.
+"""What lies in a recording without a name: normal variants, sharply contoured transients, small disturbances, rhythmic delta.
 
 They are what spikes, sharp waves, K-complexes and spindles are taken for (Kane et al. 2017; Tatum 2013; Amin and Benbadis 2019), so a
 detector must see them unlabelled. Vertex waves are no K-complexes: they last under 0.5 s.
@@ -30,6 +30,7 @@ _RATES: dict[Variant, dict[State, float]] = {
     Variant.SHARP_CONTOURED: {_CLOSED: 0.5, _OPEN: 0.5, _N2: 0.4, _N3: 0.2},
     Variant.MOTOR_UNITS: {_CLOSED: 0.25, _OPEN: 0.35},
     Variant.MOVEMENT: {_CLOSED: 0.05, _OPEN: 0.1},
+    Variant.RHYTHMIC_DELTA: {_CLOSED: 0.35, _OPEN: 0.35, _N2: 0.2},
 }
 """Probability that a ten-second block of a state holds a variant of a subject that has it."""
 
@@ -177,6 +178,20 @@ def _movement(subject: Subject, room: Room, rng: np.random.Generator) -> list[Pl
     return [Planted(start=blank.start, wave_uv=spread_uv(25, 90, rng) * course, core=(0, samples))]
 
 
+def _rhythmic_delta(subject: Subject, room: Room, rng: np.random.Generator) -> list[Planted]:
+    """A run of alike slow waves of 0.8 to 3 Hz, generalised and highest in front or over one side (GRDA, LRDA of ACNS 2021): abnormal, but
+    without a spike or a sharp wave, and what runs of spike-and-wave are mistaken for."""
+    sfreq_hz, frequency_hz = subject.sfreq_hz, rng.uniform(0.8, 3.0)
+    samples = round(rng.uniform(2.5, room[1] - room[0]) * sfreq_hz)
+    pace = frequency_hz * (1 + 0.12 * np.interp(np.arange(samples), np.linspace(0, samples, 12), rng.normal(0, 1, 12)))
+    phase = 2 * np.pi * np.cumsum(pace) / sfreq_hz
+    skew = rng.uniform(-0.6, 0.6)
+    course = np.sin(phase + skew * np.sin(phase)) * np.minimum(1.0, 4.0 * np.hanning(samples))
+    side = float(rng.choice([-1.0, 0.0, 1.0], p=[0.2, 0.6, 0.2]))
+    weights = field((0.6 * side, rng.uniform(0.0, 0.7)), rng.uniform(0.4, 0.6) if side else rng.uniform(0.6, 0.9))
+    return [place(course, subject.event_gain * spread_uv(25, 110, rng) * weights, sfreq_hz, room, rng)]
+
+
 _MAKERS: dict[Variant, Callable[[Subject, Room, np.random.Generator], list[Planted]]] = {
     Variant.VERTEX_WAVES: _vertex_waves,
     Variant.POSTS: _occipital(15, 50),
@@ -189,4 +204,5 @@ _MAKERS: dict[Variant, Callable[[Subject, Room, np.random.Generator], list[Plant
     Variant.SHARP_CONTOURED: _sharp_contoured,
     Variant.MOTOR_UNITS: _motor_units,
     Variant.MOVEMENT: _movement,
+    Variant.RHYTHMIC_DELTA: _rhythmic_delta,
 }
