@@ -56,7 +56,7 @@ class SignalNetwork(nn.Module):
         self.down_again = _Convolution(middle, coarse, 4, stride=2)
         self.coarse = nn.Sequential(*[_Residual(coarse, 5, dilation=2**i) for i in range(settings.depth + 1)])
         self.coarse_mix = _Mixing(coarse)
-        self.context = _Residual(coarse, 5, dilation=4)
+        self.context = _Residual(coarse, 5, dilation=8)
         self.up = _Convolution(coarse, fine, 1)
         self.merge = nn.Sequential(_Convolution(2 * fine, fine, 1), _Residual(fine, 5))
         self.fine_head, self.coarse_head = _Head(fine, FINE_S), _Head(coarse, COARSE_S)

@@ -16,7 +16,7 @@ from cg_data.corpora.synthetic.planted import Planted
 from cg_data.corpora.synthetic.traits import State, Subject, make_timeline
 from cg_data.corpora.synthetic.variants import heart_field, heartbeats, plant_variants
 from cg_data.corpora.synthetic.visibility import Truth, backdrop_of, labels_of
-from cg_data.vocabulary import CHANNELS
+from cg_data.vocabulary import CHANNELS, Waveform
 
 _QRS_S = 0.012
 
@@ -39,10 +39,16 @@ def record(subject: Subject, duration_s: float) -> Recorded:
     timeline = make_timeline(duration_s, rng)
     eeg_uv = make_background(subject, timeline, rng)
     samples = eeg_uv.shape[1]
-    backdrop = backdrop_of(eeg_uv, shown_matrix(subject.reference, subject.electrodes), sfreq_hz)
+    matrix = shown_matrix(subject.reference, subject.electrodes)
+    backdrop = backdrop_of(eeg_uv, matrix, sfreq_hz)
     events = plant(subject, timeline, rng)
-    truths = [truth for event in events for truth in labels_of(event, backdrop)]
-    for event in (*events, *plant_variants(subject, timeline, rng)):
+    noise = [event for event in events if event.waveform is Waveform.HIGH_FREQUENCY_NOISE]
+    for event in noise:
+        _add(event, eeg_uv)
+    cover = backdrop_of(eeg_uv, matrix, sfreq_hz) if noise else backdrop
+    truths = [truth for event in events for truth in labels_of(event, backdrop, cover)]
+    others = [event for event in events if event.waveform is not Waveform.HIGH_FREQUENCY_NOISE]
+    for event in (*others, *plant_variants(subject, timeline, rng)):
         _add(event, eeg_uv)
     beats_s = np.cumsum(rng.normal(rng.uniform(0.7, 1.0), 0.03, round(samples / sfreq_hz / 0.6)))
     heart = heartbeats(beats_s, sfreq_hz, samples, _QRS_S)

@@ -28,8 +28,8 @@ STAND_OUT: dict[Waveform, tuple[float, float]] = {
     Waveform.SLEEP_SPINDLE: (0.036, 2.5),
     Waveform.HIGH_FREQUENCY_NOISE: (0.012, 2.5),
     Waveform.POSITIVE_SHARP_TRANSIENT: (0.0, 2.0),
-    Waveform.POSITIVE_SQUARE_WAVE: (0.0, 1.5),
-    Waveform.NEGATIVE_SQUARE_WAVE: (0.0, 1.5),
+    Waveform.POSITIVE_SQUARE_WAVE: (0.0, 2.5),
+    Waveform.NEGATIVE_SQUARE_WAVE: (0.0, 2.5),
 }
 """Seconds to either side (0: height above zero) and the least ratio to the background measured alike."""
 _OSCILLATING = frozenset({Waveform.SLEEP_SPINDLE, Waveform.HIGH_FREQUENCY_NOISE})
@@ -67,8 +67,14 @@ def backdrop_of(background_uv: Floats, matrix: Floats, sfreq_hz: int) -> Backdro
     return Backdrop(matrix=matrix, sfreq_hz=sfreq_hz, rms_uv={lag_s: _rms_uv(shown, lag_s, sfreq_hz) for lag_s in lags_s})
 
 
-def labels_of(event: Planted, backdrop: Backdrop) -> list[Truth]:
-    """Marks of an event, by the rule of this module."""
+def labels_of(event: Planted, backdrop: Backdrop, cover: Backdrop) -> list[Truth]:
+    """Marks of an event, by the rule of this module; nobody is sure of one that muscle noise covers.
+
+    Args:
+        event: as planted.
+        backdrop: of the background alone.
+        cover: of the background with the muscle noise that is planted in it.
+    """
     if event.waveform is None:
         return []
     first, stop = event.core
@@ -81,12 +87,15 @@ def labels_of(event: Planted, backdrop: Backdrop) -> list[Truth]:
     height = np.quantile(standing, 0.98, axis=1)
     seconds = _seconds(event, backdrop.sfreq_hz)
     least_uv = np.maximum(SEEN_UV, ratio * _mean_rms(backdrop.rms_uv[lag_s], seconds))
-    sure = height / np.maximum(event.least_share * height.max(), least_uv)
+    share = height / np.maximum(event.least_share * height.max(), least_uv)
+    if event.waveform is not Waveform.HIGH_FREQUENCY_NOISE:
+        covered = height < UNSURE[1] * ratio * _greatest_rms(cover.rms_uv[lag_s], event, backdrop.sfreq_hz)
+        share = np.where(covered, np.minimum(share, 1.0), share)
     course = standing[strongest] if event.waveform in _OSCILLATING else np.abs(core[strongest])
     begin, end = _extent(course, event.waveform, float(_mean_rms(backdrop.rms_uv[0.0], seconds)[strongest]))
     onset_s, duration_s = (event.start + first + begin) / backdrop.sfreq_hz, (end - begin) / backdrop.sfreq_hz
     names = [event.waveform if side else event.mirrored for side in core[:, peak] * sign > 0]
-    marked = [(_said(name, share), channel) for name, channel, share in zip(names, CHANNELS, sure, strict=True) if name is not None]
+    marked = [(_said(name, least), channel) for name, channel, least in zip(names, CHANNELS, share, strict=True) if name is not None]
     return [Truth(name=name, channel=channel, onset_s=onset_s, duration_s=duration_s) for name, channel in marked if name]
 
 
@@ -122,6 +131,12 @@ def _rms_uv(shown: Floats, lag_s: float, sfreq_hz: int) -> Floats:
     standing = _standing_out(shown, round(lag_s * sfreq_hz))
     seconds = standing.shape[1] // sfreq_hz
     return np.asarray(np.sqrt((standing[:, : seconds * sfreq_hz].reshape(N_CHANNELS, seconds, sfreq_hz) ** 2).mean(axis=2)))
+
+
+def _greatest_rms(rms_uv: Floats, event: Planted, sfreq_hz: int) -> Floats:
+    """In the seconds in which an event lies, `(19,)`."""
+    first, last = ((event.start + at) // sfreq_hz for at in event.core)
+    return np.asarray(rms_uv[:, min(first, rms_uv.shape[1] - 1) : last + 1].max(axis=1))
 
 
 def _mean_rms(rms_uv: Floats, seconds: slice) -> Floats:
