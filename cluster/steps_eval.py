@@ -58,6 +58,7 @@ def report_step(corpus: str) -> Step:
 
 def _bench(work: Work) -> StepResult:
     from cg_eval.job import annotation_noise, run_bench
+    from cg_train.detector_card import write_card
 
     segments, annotations = work.folder.at("segments", SYNTHETIC), work.folder.at("annotations", SYNTHETIC)
     metrics = run_bench(
@@ -71,6 +72,7 @@ def _bench(work: Work) -> StepResult:
         progress=work.progress,
     )
     storage.write_json(work.folder.at("bench", "noise.json"), annotation_noise(annotations, segments))
+    write_card(work.folder.at("detector"), metrics["detector"], "test subjects, whom no training saw")
     counts = {"questions": metrics["asked"], "pages": metrics["segments"], "subjects": metrics["subjects"]}
     return StepResult(counts=counts, figure=figure_of(metrics), products={"bench": "bench"})
 

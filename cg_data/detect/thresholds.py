@@ -54,7 +54,7 @@ class TargetSettings(Settings):
 
     default: ThresholdTarget = ThresholdTarget()
     epileptiform: ThresholdTarget = Field(
-        default=ThresholdTarget(measure="false_per_minute", bound=1.0), description="of spikes, sharp waves and their complexes"
+        default=ThresholdTarget(measure="false_per_minute", bound=0.5), description="of spikes, sharp waves and their complexes"
     )
     waveforms: dict[Waveform, ThresholdTarget] = Field(default_factory=dict, description="of single waveforms, before all others")
 
