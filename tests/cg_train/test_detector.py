@@ -197,14 +197,14 @@ def coarsely(page: Segment) -> Segment:
 @pytest.mark.slow
 def test_a_class_is_learnt_from_coarse_marks_alone() -> None:
     pages, seen = [coarsely(page) for page in PAGES[:5]], [planted_page(number) for number in range(50, 54)]
-    done = taught(recipe_of(SIGNAL, epochs=100, batch=5, learning_rate=2e-2, ema_decay=0.9, augment=UNCHANGED), pages)
+    done = taught(recipe_of(SIGNAL, epochs=150, batch=5, learning_rate=2e-2, ema_decay=0.9, augment=UNCHANGED), pages)
     logits = done.network(*(torch.from_numpy(np.stack([getattr(p, name) for p in seen])) for name in ("eeg_uv", "mask")))[1]
     scores = logits[..., WAVEFORM_INDEX[Waveform.HIGH_FREQUENCY_NOISE]].sigmoid().numpy()
     rows, centres_s = place_rows().numpy(), place_centres_s().numpy()
     for page, of_place in zip(seen, scores, strict=True):
         onset_s = next(label.onset_s for label in page.labels if label.duration_s == 2.0)
         inside = (rows == CHANNEL_INDEX["T3"]) & (centres_s > onset_s) & (centres_s < onset_s + 2)
-        assert of_place[inside].max() > 0.1
+        assert of_place[inside].max() > 0.5
         assert of_place[inside].max() > 20 * of_place[rows != CHANNEL_INDEX["T3"]].max()
         assert inside[of_place.argmax()]
 
