@@ -17,7 +17,8 @@ Signals = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]
 
 LEAST_UV = 0.02
-"""A page's median deviation below this is no EEG in microvolts: the electronics of an amplifier alone have ten times as much noise."""
+"""A median deviation below this, of the middle one of a page's channels, is no EEG in microvolts: the electronics of an amplifier alone have
+ten times as much noise."""
 FLAT_SHARE = 0.5
 """A channel that is flat for more than this share of the page is not shown to the network, and an event more than this share of which is
 flat is none."""
@@ -80,9 +81,13 @@ def _check_shapes(eeg_uv: npt.NDArray[np.generic], mask: npt.NDArray[np.generic]
 
 
 def _check_unit(page: int, eeg_uv: Signals) -> None:
-    """Of some samples `(channels, k)` of the channels that exist; a page without any variation passes, for it is flat in any unit."""
-    deviation_uv = float(np.median(np.abs(eeg_uv - np.median(eeg_uv, axis=1, keepdims=True)))) if eeg_uv.size else 0.0
-    if 0.0 < deviation_uv < LEAST_UV:
+    """Of some samples `(channels, k)` of the channels that exist; one without any variation says nothing, for it is flat in any unit."""
+    deviations_uv = np.median(np.abs(eeg_uv - np.median(eeg_uv, axis=1, keepdims=True)), axis=1)
+    varying_uv = deviations_uv[deviations_uv > 0]
+    if not len(varying_uv):
+        return
+    deviation_uv = float(np.median(varying_uv))
+    if deviation_uv < LEAST_UV:
         raise SignalError(
             f"Page {page}: the median deviation is {deviation_uv:.2g}, too little for an EEG in microvolts; is it in volts or millivolts? "
             "Give microvolts, or mask its channels if nothing was connected."

@@ -126,6 +126,18 @@ def test_a_quiet_or_offset_page_is_looked_at() -> None:
     checked(np.zeros_like(eeg_uv), mask)
 
 
+@pytest.mark.parametrize("seed", range(10))
+def test_a_flat_electrode_beside_a_live_one_makes_no_page_of_volts(seed: int) -> None:
+    eeg_uv, mask = noise(rms_uv=10.0)
+    mask[0, 2:] = False
+    eeg_uv[0, 0] = 10 * np.random.default_rng(seed).standard_normal(2000)
+    eeg_uv[0, 1] = 0.0
+    checked(eeg_uv, mask)
+    for scale, words in ((1e-6, "too little"), (1e4, "more than the")):
+        with pytest.raises(SignalError, match=words):
+            checked(eeg_uv * np.float32(scale), mask)
+
+
 def test_an_empty_page_has_no_event(detector: Detector) -> None:
     eeg_uv, mask = noise(2)
     mask[0] = False
