@@ -41,7 +41,7 @@ class PageNetwork(torch.nn.Module):
     """Pages in, boxes out. `yolo` is the Ultralytics model, which keeps its own way of training.
 
     Raises:
-        ConfigError: no detection model of that name is installed, the page's sides do not fit its coarsest grid, or its
+        ConfigError: no detection model of that name, or not in that size, is installed, the page's sides do not fit its coarsest grid, or its
             rows are derived ones.
     """
 
@@ -118,12 +118,16 @@ def _architecture(settings: PageNetworkSettings) -> dict[str, Any]:
     import ultralytics
 
     name = settings.architecture
-    found = sorted((Path(ultralytics.__file__).parent / "cfg" / "models").rglob(f"{name}.yaml"))
+    known = (Path(ultralytics.__file__).parent / "cfg" / "models").rglob("*.yaml")
+    found = sorted(path for path in known if path.stem == name)
     config: dict[str, Any] = yaml.safe_load(found[0].read_text()) if found else {}
     if not config or config["head"][-1][2] != "Detect":
         raise ConfigError(f"train.detector.network.architecture: {name!r} is no Ultralytics detection model. Use yolov8, yolo11 or yolo26.")
+    sizes = config.get("scales", {})
+    if settings.size and settings.size not in sizes:
+        raise ConfigError(f"train.detector.network.size: {name} has no size {settings.size!r}. Give depth_multiple and width_multiple instead.")
     own = [settings.depth_multiple, settings.width_multiple, settings.max_channels]
-    scale = config["scales"][settings.size] if settings.size else own
+    scale = sizes[settings.size] if settings.size else own
     bins = {} if settings.distance_bins is None else {"reg_max": settings.distance_bins}
     return config | {"scales": {"n": scale}, "scale": "n"} | bins
 

@@ -19,10 +19,15 @@ from cg_data.vocabulary import SEGMENT_S, WAVEFORMS, Montage
 from tests.detectors_small import PAGE, noise_pages, spec_of, untrained
 
 
-@pytest.mark.parametrize("name", ["yolov99", "yolov8-seg", "../../v8/yolov8", "*"])
+@pytest.mark.parametrize("name", ["yolov99", "yolov8-seg", "../../v8/yolov8", "/yolov8", "*", "**", ""])
 def test_an_architecture_that_is_no_detection_model_is_refused(name: str) -> None:
     with pytest.raises(ConfigError, match=r"yolov8, yolo11 or yolo26"):
         build_network(PAGE.model_copy(update={"architecture": name}))
+
+
+def test_a_size_that_the_architecture_does_not_come_in_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"yolov3 has no size 'n'\. Give depth_multiple"):
+        build_network(PAGE.model_copy(update={"architecture": "yolov3", "size": "n"}))
 
 
 def test_a_page_that_does_not_fit_the_grid_is_refused() -> None:
