@@ -41,8 +41,8 @@ class PageNetwork(torch.nn.Module):
     """Pages in, boxes out. `yolo` is the Ultralytics model, which keeps its own way of training.
 
     Raises:
-        ConfigError: no detection model of that name, or not in that size, is installed, the page's sides do not fit its coarsest grid, or its
-            rows are derived ones.
+        ConfigError: no detection model of that name, or not in that size, is installed, the page's sides do not fit its coarsest grid, or
+            its rows are derived ones.
     """
 
     def __init__(self, settings: PageNetworkSettings) -> None:
@@ -125,7 +125,7 @@ def _architecture(settings: PageNetworkSettings) -> dict[str, Any]:
         raise ConfigError(f"train.detector.network.architecture: {name!r} is no Ultralytics detection model. Use yolov8, yolo11 or yolo26.")
     sizes = config.get("scales", {})
     if settings.size and settings.size not in sizes:
-        raise ConfigError(f"train.detector.network.size: {name} has no size {settings.size!r}. Give depth_multiple and width_multiple instead.")
+        raise ConfigError(f"train.detector.network.size: {name} has no size {settings.size!r}. Give depth_multiple and width_multiple.")
     own = [settings.depth_multiple, settings.width_multiple, settings.max_channels]
     scale = sizes[settings.size] if settings.size else own
     bins = {} if settings.distance_bins is None else {"reg_max": settings.distance_bins}

@@ -17,8 +17,8 @@ Signals = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]
 
 LEAST_UV = 0.02
-"""A median deviation below this, of the middle one of a page's channels, is no EEG in microvolts: the electronics of an amplifier alone have
-ten times as much noise."""
+"""A median deviation below this, of the middle one of a page's channels, is no EEG in microvolts: the electronics of an amplifier alone
+have ten times as much noise."""
 FLAT_SHARE = 0.5
 """A channel that is flat for more than this share of the page is not shown to the network, and an event more than this share of which is
 flat is none."""
