@@ -29,7 +29,7 @@ from cg_data.detect.thresholds import ThresholdTarget, WorkingPoint, choose_thre
 from cg_data.errors import ConfigError
 from cg_data.progress import Progress, silent
 from cg_data.records import Event, Segment
-from cg_data.vocabulary import WAVEFORMS, Waveform
+from cg_data.vocabulary import WAVEFORM_INDEX, WAVEFORMS, Waveform
 from cg_train.batches import prefetched
 from cg_train.detection_metrics import Matches, detection_metrics, match
 from cg_train.detector_batches import Batch, make_batch
@@ -135,14 +135,15 @@ def calibrated(
     """A detector's description with the probabilities and working points that its events on pages of which something is known lead to.
 
     `subjects` says whose each page is: false alarms of unlike subjects prove less than those of like ones. What is false on several
-    channels at once is one false alarm. Minutes are those in which a waveform was looked for.
+    channels at once is one false alarm. Minutes are those in which a waveform was looked for. Of subjects in whom it was not, only right
+    events can be told, so they count for nothing.
     """
-    matched = match(found, [r.marks for r in references])
     names, of_page = np.unique(np.asarray(subjects), return_inverse=True)
     minutes = {w: np.zeros(len(names)) for w in WAVEFORMS}
     for owner, known in zip(of_page, references, strict=True):
         for w, seconds in known_seconds(known).items():
             minutes[w][owner] += seconds / 60
+    matched = {w: _of_pages(m, w, minutes[w][of_page] > 0, references) for w, m in match(found, [r.marks for r in references]).items()}
     points = {w: _working_point(m, minutes[w], of_page[m.pages], recipe.targets.target(w)) for w, m in matched.items()}
     update = {
         "calibrations": {w: fit_calibration(m.scores, m.hits, m.references) for w, m in matched.items()},
@@ -151,18 +152,29 @@ def calibrated(
     return bare.model_copy(update=update), points
 
 
+def _of_pages(matches: Matches, waveform: Waveform, chosen: npt.NDArray[np.bool_], references: Sequence[References]) -> Matches:
+    """The matches and references of one waveform on the pages of `chosen` `(pages,)`."""
+    on = chosen[matches.pages]
+    wanted = (r.marks[:, 0] == WAVEFORM_INDEX[waveform] for r, there in zip(references, chosen, strict=True) if there)
+    return Matches(
+        scores=matches.scores[on],
+        pages=matches.pages[on],
+        hits_at=matches.hits_at[:, on],
+        leads=matches.leads[on],
+        references=sum(int(marks.sum()) for marks in wanted),
+    )
+
+
 def _working_point(
     matches: Matches, minutes: npt.NDArray[np.float64], owners: npt.NDArray[np.int64], target: ThresholdTarget
 ) -> WorkingPoint:
-    """Of one waveform, from the subjects of `minutes` `(subjects,)` in whom it was looked for."""
+    """Of one waveform, from events of the subjects `owners` `(n,)`, in all of whom it was looked for: their `minutes` `(subjects,)` are not
+    0. Where nobody looked, no target is met."""
     looked = np.flatnonzero(minutes > 0)
     if not len(looked):
-        return choose_threshold([], [], 0, 1.0, target)
-    of = np.isin(owners, looked)
-    place = np.searchsorted(looked, owners[of])
-    return choose_threshold(
-        matches.scores[of], matches.hits[of], matches.references, minutes[looked], target, subjects=place, alarms=matches.leads[of]
-    )
+        return choose_threshold([], [], 0, 1.0, target).model_copy(update={"met": False})
+    place = np.searchsorted(looked, owners)
+    return choose_threshold(matches.scores, matches.hits, matches.references, minutes[looked], target, subjects=place, alarms=matches.leads)
 
 
 def _finish(recipe: DetectorRecipe, network: torch.nn.Module, validation: Sequence[Segment], device: str) -> TrainedDetector:
