@@ -123,12 +123,6 @@ def spec_of(recipe: DetectorRecipe) -> DetectorSpec:
     return DetectorSpec(**recipe.model_dump(include=set(DetectorSpec.model_fields) & set(DetectorRecipe.model_fields)))
 
 
-def evaluate(detector: Detector, segments: Sequence[Segment]) -> dict[str, Any]:
-    """`detection_metrics` of a detector on segments with reference labels, at its working thresholds."""
-    found, references = _found_and_known(detector, segments)
-    return detection_metrics(found, [r.marks for r in references], {waveform: detector.spec.threshold(waveform) for waveform in Waveform})
-
-
 def calibrated(
     bare: DetectorSpec, recipe: DetectorRecipe, found: Sequence[Sequence[Event]], references: Sequence[References], subjects: Sequence[str]
 ) -> tuple[DetectorSpec, dict[Waveform, WorkingPoint]]:

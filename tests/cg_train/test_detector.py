@@ -19,7 +19,8 @@ from cg_data.detect.signal_network import place_centres_s, place_rows
 from cg_data.errors import ConfigError
 from cg_data.records import Label, Segment
 from cg_data.vocabulary import CHANNEL_INDEX, N_CHANNELS, WAVEFORM_INDEX, ArtefactCode, LabelKind, Waveform
-from cg_train.detector import EpochReport, TrainedDetector, TrainerState, evaluate, spec_of, train
+from cg_train.detection_metrics import detection_metrics
+from cg_train.detector import EpochReport, TrainedDetector, TrainerState, spec_of, train
 from cg_train.detector_data import waveforms_in
 from cg_train.recipe import AugmentSettings, DetectorRecipe
 from tests.cg_train.train_small import free_port
@@ -178,10 +179,11 @@ def test_the_signal_detector_learns_a_handful_of_pages_by_heart() -> None:
     done = taught(recipe_of(SIGNAL, epochs=50, batch=6, learning_rate=2e-2, ema_decay=0.9, augment=UNCHANGED), PAGES[:6], PAGES[:6])
     assert done.validation["map50"] > 0.9
     detector = Detector(done.network, done.spec)
-    assert evaluate(detector, PAGES[:6]) == done.validation
-    events = [
-        e for page in detector.detect(np.stack([p.eeg_uv for p in PAGES[:6]]), np.ones((6, N_CHANNELS), dtype=np.bool_)) for e in page
-    ]
+    signals, mask = np.stack([p.eeg_uv for p in PAGES[:6]]), np.ones((6, N_CHANNELS), dtype=np.bool_)
+    marks = [references_of(page, min_box_s=done.spec.min_box_s).marks for page in PAGES[:6]]
+    thresholds = {waveform: done.spec.threshold(waveform) for waveform in Waveform}
+    assert detection_metrics(detector.propose(signals, mask), marks, thresholds) == done.validation
+    events = [e for page in detector.detect(signals, mask) for e in page]
     assert {e.channel for e in events} == {"Fp1", "Fp2", "T3"}
     assert {e.probability for e in events} != {e.score for e in events}
 
