@@ -177,12 +177,13 @@ def train_detector(
     tracking: TrackingSettings,
     progress: Progress,
 ) -> dict[str, Any]:
-    """Train the waveform detector on a running Ray; `out_folder` gets detector.json, weights.safetensors and metrics.json.
+    """Train the waveform detector on a running Ray; `out_folder` gets what `cg_data.detect.detector.save_detector` writes, and
+    training.json, MODEL_CARD.md and metrics.json.
 
     Journals and checkpoints go to ``storage_folder/detector``, and another call continues there.
 
     Returns:
-        train_segments, validation_segments, and map50 on the validation segments.
+        train_segments, validation_segments, and the figures of `cg_train.detection_metrics.detection_metrics` on the latter.
 
     Raises:
         UserError: something that the user can mend.
@@ -202,7 +203,7 @@ def train_detector(
     )
     with follower:
         metrics: dict[str, Any] = _fit(functools.partial(_detector_worker, job), name=DETECTOR, folder=folder, compute=recipe.compute)
-        tracker.keep(final_figures(metrics), storage.local_path(out_folder))
+    tracker.keep(final_figures(metrics), storage.local_path(out_folder))  # after the follower, which uses the tracker from its thread
     return metrics
 
 

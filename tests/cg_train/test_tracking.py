@@ -43,7 +43,7 @@ def test_a_reader_that_follows_a_journal_gets_whole_lines_once_and_notices_a_cut
 
 @pytest.mark.slow
 @pytest.mark.parametrize("figure", ["loss", "loss_box"])
-def test_a_continued_training_goes_on_in_its_run_and_logs_no_step_twice(tmp_path: Path, figure: str) -> None:
+def test_a_continued_training_goes_on_in_its_run_logs_no_step_twice_and_keeps_its_figures_and_files(tmp_path: Path, figure: str) -> None:
     from mlflow import MlflowClient
 
     def _line(step: int) -> dict[str, object]:
@@ -55,11 +55,16 @@ def test_a_continued_training_goes_on_in_its_run_and_logs_no_step_twice(tmp_path
     second = Tracker(tracking, folder=tmp_path, name="stage1", config={})
     second.log([_line(2), _line(3)])
     second.finish("FINISHED")
+    (tmp_path / "detector").mkdir()
+    (tmp_path / "detector" / "metrics.json").write_text("{}")
+    second.keep({"validation.map50": 0.5}, tmp_path / "detector")
     client = MlflowClient(tracking_uri=tracking.uri)
     (run,) = client.search_runs([ensure_database(tracking)])
     assert run.info.status == "FINISHED"
     assert run.data.params == {"recipe.steps": "3"}
     assert [metric.step for metric in client.get_metric_history(run.info.run_id, figure)] == [1, 2, 3]
+    assert run.data.metrics["validation.map50"] == 0.5
+    assert [file.path for file in client.list_artifacts(run.info.run_id, "detector")] == ["detector/metrics.json"]
 
 
 def test_a_tracking_store_that_fails_is_said_once_and_stops_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
