@@ -29,7 +29,9 @@ class AugmentSettings(Settings):
 
     gain_log2: float = Field(default=0.5, ge=0, description="signals are scaled by 2^U(-g, g)")
     rereference: float = Field(default=0.3, ge=0, le=1, description="share of pages against another reference")
-    noise_uv: float = Field(default=1.0, ge=0, description="greatest root mean square of added white noise")
+    noise_uv: float = Field(
+        default=1.0, ge=0, description="root mean square of added white noise: U(0, n) for a page, U(0.5, 1.5) of it each electrode"
+    )
     channel_loss: float = Field(default=0.02, ge=0, le=1, description="share of electrodes that are masked")
     few_channels: float = Field(default=0.1, ge=0, le=1, description="share of pages of which at most six electrodes are left")
     shift: float = Field(default=0.5, ge=0, le=1, description="share of pages that are turned in time")
@@ -55,7 +57,7 @@ class DetectorRecipe(Settings):
         description="temporal overlap above which the weaker of two events of a class and row goes",
     )
     targets: TargetSettings = Field(default=TargetSettings(), description="what the working thresholds are chosen for")
-    seed: int = 3
+    seed: int = Field(default=3, ge=0)
     compute: ComputeSettings = ComputeSettings()
 
 

@@ -12,6 +12,7 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
+from pydantic import ValidationError
 
 from cg_data.detect.detector import Detector, save_detector
 from cg_data.detect.references import references_of
@@ -215,6 +216,11 @@ def test_a_class_is_learnt_from_coarse_marks_alone() -> None:
 def test_a_batch_that_cannot_be_filled_is_refused(batch: int, world_size: int, words: str) -> None:
     with pytest.raises(ConfigError, match=words):
         taught(RECIPES["signal"].model_copy(update={"batch": batch}), world_size=world_size)
+
+
+def test_a_seed_that_numpy_would_not_take_is_refused() -> None:
+    with pytest.raises(ValidationError, match="seed"):
+        recipe_of(SIGNAL, seed=-1)
 
 
 def test_the_description_carries_what_the_recipe_says() -> None:
