@@ -48,11 +48,11 @@ class RowStore:
 
 
 class _Shard:
-    """One open Parquet file, memory-mapped where the file system is local."""
+    """One open Parquet file."""
 
     def __init__(self, uri: str) -> None:
         filesystem, path = storage.resolve(uri)
-        self._file = pq.ParquetFile(path, filesystem=filesystem, memory_map=True)
+        self._file = pq.ParquetFile(path, filesystem=filesystem)
         metadata = self._file.metadata
         self._ends = np.cumsum([metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)])
 
