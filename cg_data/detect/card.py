@@ -145,7 +145,7 @@ def _analyses(facts: CardFacts) -> Iterable[str]:
 
 def _threshold_row(waveform: Waveform, facts: CardFacts) -> list[str]:
     p = facts.points[waveform]
-    reached = "yes" if p.met else "**no**, keeps nothing"
+    reached = "yes" if p.met else "**no**, kept nothing"
     figures = [_figure(x) for x in (p.threshold, p.precision, p.recall, p.f1)]
     rate = f"{p.false_per_minute:.2f} ({p.false_per_minute_upper:.2f})"
     return [_words(waveform), str(facts.targets.target(waveform)), reached, *figures, rate]

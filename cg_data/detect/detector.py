@@ -49,6 +49,7 @@ class Detector:
 
         Raises:
             StorageError: a file is missing, is not the one that the description names, or is of another version of this project.
+            ConfigError: the Ultralytics or the ONNX Runtime that is installed cannot build or run the network.
         """
         spec = read_spec(folder_uri)
         network = build_network(spec.network)
