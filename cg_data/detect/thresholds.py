@@ -122,9 +122,9 @@ def choose_threshold(
     # A threshold keeps equal scores together: it stands at the last of each tie. Row 0 keeps nothing.
     last = np.append(0, np.flatnonzero(np.append(s[1:] < s[:-1], True)) + 1) if len(s) else np.zeros(1, dtype=np.int64)
     thresholds = np.append(np.nextafter(s[0], np.inf) if len(s) else _UNSEEN, s[last[1:] - 1])
-    false = np.zeros((len(s) + 1, len(lengths)))
-    false[np.flatnonzero(alarm) + 1, owner[alarm]] = 1
-    points = _points(np.append(0, np.cumsum(right))[last], last, np.cumsum(false, axis=0)[last], references, lengths)
+    false = np.zeros((len(last), len(lengths)))
+    np.add.at(false, (np.searchsorted(last, np.flatnonzero(alarm) + 1), owner[alarm]), 1)
+    points = _points(np.append(0, np.cumsum(right))[last], last, np.cumsum(false, axis=0), references, lengths)
     best, met = _best(points, target)
     return WorkingPoint(threshold=float(thresholds[best]), met=met, **{name: float(values[best]) for name, values in points.items()})
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import tracemalloc
 
 import numpy as np
 import numpy.typing as npt
@@ -172,6 +173,17 @@ def test_the_limit_widens_as_far_as_subjects_differ_more_than_chance() -> None:
     # Twelve alarms of one subject count as one that weighs twelve: 12 times the limit 3.890 of a single count.
     assert alone.false_per_minute_upper == pytest.approx(12 * 3.890 / 20, abs=1e-2)
     assert alone.false_per_minute == pooled.false_per_minute == 0.6
+
+
+def test_many_events_of_many_subjects_fit_into_memory() -> None:
+    rng = np.random.default_rng(2)
+    scores, owner = np.round(rng.random(200_000), 2), rng.integers(0, 300, 200_000)
+    tracemalloc.start()
+    try:
+        choose_threshold(scores, np.zeros(len(scores), bool), 1, np.full(300, 5.0), RATE, owner)
+        assert tracemalloc.get_traced_memory()[1] < 50e6
+    finally:
+        tracemalloc.stop()
 
 
 def test_longer_looks_are_expected_to_hold_more_false_alarms() -> None:
