@@ -133,13 +133,14 @@ def read_spec(folder_uri: str) -> DetectorSpec:
     """The content of ``detector.json``.
 
     Raises:
-        StorageError: the file is missing, or of another version of this project.
+        StorageError: the file is missing, damaged, or of another version of this project.
     """
+    content = storage.read_bytes(storage.join(folder_uri, "detector.json"))
     try:
-        return DetectorSpec.model_validate(storage.read_json(storage.join(folder_uri, "detector.json")))
+        return DetectorSpec.model_validate_json(content)
     except ValidationError as error:
         raise StorageError(
-            f"{folder_uri}: detector.json is not of this version ({error.errors()[0]['msg']}). Train the detector again."
+            f"{folder_uri}: detector.json is damaged or not of this version ({error.errors()[0]['msg']}). Train the detector again."
         ) from error
 
 

@@ -151,7 +151,7 @@ def test_a_folded_network_is_still_built_and_filled_from_unfolded_weights(kind: 
     build_network(NETWORKS[kind]).load_state_dict(state)
 
 
-def test_a_detector_of_another_version_is_refused_in_a_sentence(tmp_path: Path) -> None:
+def test_a_detector_of_another_version_or_cut_short_is_refused_in_a_sentence(tmp_path: Path) -> None:
     folder = str(tmp_path / "detector")
     save_detector(untrained(), spec_of(), folder)
     description = storage.read_json(f"{folder}/detector.json")
@@ -160,4 +160,7 @@ def test_a_detector_of_another_version_is_refused_in_a_sentence(tmp_path: Path) 
         Detector.load(folder)
     storage.write_json(f"{folder}/detector.json", {**description, "architecture": "yolov8"})
     with pytest.raises(StorageError, match="not of this version"):
+        Detector.load(folder)
+    (tmp_path / "detector" / "detector.json").write_text(json.dumps(description)[:-9])
+    with pytest.raises(StorageError, match="is damaged or"):
         Detector.load(folder)
