@@ -46,9 +46,9 @@ def write_report(uri: str, metrics: Mapping[str, Any], drawn: Mapping[str, Mappi
     storage.write_bytes(uri, template.render(metrics=metrics, pictures=embedded, kinds=kinds).encode())
 
 
-def percent(figure: Figure) -> str:
-    """ "93.1 (90.2 to 95.0)", in per cent; a dash where there is no figure, no brackets where there is no interval."""
-    return _spelt(figure, 100.0, 1)
+def percent(figure: Figure, digits: int = 1) -> str:
+    """ "93.1 [90.2, 95.0]", in per cent; a dash where there is no figure, no brackets where there is no interval."""
+    return _spelt(figure, 100.0, digits)
 
 
 def number(figure: Figure, digits: int = 3) -> str:
@@ -57,12 +57,10 @@ def number(figure: Figure, digits: int = 3) -> str:
 
 
 def _spelt(figure: Figure, scale: float, digits: int) -> str:
-    value, low, high = figure["value"], figure["low"], figure["high"]
+    value, low, high = (end if end is None else f"{scale * end:z.{digits}f}" for end in (figure["value"], figure["low"], figure["high"]))
     if value is None:
         return "–"
-    if low is None or high is None:
-        return f"{scale * value:.{digits}f}"
-    return f"{scale * value:.{digits}f} ({scale * low:.{digits}f} to {scale * high:.{digits}f})"
+    return value if low is None else f"{value} [{low}, {high}]"
 
 
 def _data_uri(png: bytes) -> str:

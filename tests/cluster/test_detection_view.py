@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import io
+import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -63,18 +66,45 @@ def test_detectors_are_named_one_by_one_or_are_the_runs_own() -> None:
         detectors_of(["a=/x", "a=/y"], "own")
 
 
-def test_every_table_is_printed_with_intervals() -> None:
+@pytest.fixture(scope="module")
+def metrics() -> dict[str, Any]:
     pages, found = random_evaluation(1)
     weaker = dataclasses.replace(found, events=tuple(of_page[::2] for of_page in found.events))
     evaluations = {name: evaluate(pages, one, EvalSettings(resamples=100)) for name, one in (("a", found), ("b", weaker))}
-    console = Console(file=io.StringIO(), width=150)
-    show({"detectors": {n: e.figures for n, e in evaluations.items()}, "comparisons": compare(evaluations)}, console)
+    return {"detectors": {n: e.figures for n, e in evaluations.items()}, "comparisons": compare(evaluations)}
+
+
+def printed(metrics: dict[str, Any]) -> str:
+    console = Console(file=io.StringIO(), width=80)
+    show(metrics, console)
     assert isinstance(console.file, io.StringIO)
-    text = console.file.getvalue()
-    for title in ("Average precision", "At the working thresholds", "found as", "Wrong events", "Missed references", "Whole events",
-                  "Expected calibration error, all proposals"):  # fmt: skip
-        assert text.count(title) == 2
-    assert "b less a on the same pages" in text
-    assert "two readers" not in text
-    figure = evaluations["a"].figures["map50"]
-    assert f"mAP@0.5 {figure['value']:.3f} ({figure['low']:.3f} to {figure['high']:.3f})" in text
+    return console.file.getvalue()
+
+
+def test_every_table_is_printed_after_the_means_and_differences(metrics: dict[str, Any]) -> None:
+    text = printed(metrics)
+    titles = ["Average precision", "At the working thresholds\n", "found as", "Wrong events", "Missed references", "Whole events",
+              "Expected calibration error"]  # fmt: skip
+    plain = "\n".join(line.rstrip() for line in text.splitlines())
+    assert [plain.count(title) for title in titles] == [2] * len(titles)
+    assert "two readers" not in plain
+    figure = metrics["detectors"]["b"]["map50"]
+    of_second = plain.index(f"mAP@0.5 {figure['value']:.3f} [{figure['low']:.3f}, {figure['high']:.3f}]")
+    assert of_second < plain.index("b less a on the same pages") < plain.index("Average precision")
+
+
+def test_no_figure_is_broken_or_cut_on_eighty_columns(metrics: dict[str, Any]) -> None:
+    many = copy.deepcopy(metrics)
+    confusion = many["detectors"]["a"]["confusion"]
+    confusion["counts"] = [[1234] * 10 for _ in confusion["counts"]]
+    figure = {"value": -0.123, "low": -0.456, "high": 1.0}
+    pair = {"first": "1", "second": "detector", "f1": figure, "kappa": figure}
+    against = {"reader": "1", "f1": figure, "kappa": figure}
+    readers = [{"waveform": "negative_square_wave", "pairs": [pair], "detector_against_other_reader": [against]}]
+    many["detectors"]["a"]["readers"] = readers
+    text = printed(many)
+    assert max(map(len, text.splitlines())) <= 80
+    assert "…" not in text
+    assert all(line.count("[") == line.count("]") for line in text.splitlines())
+    assert text.count("1234") == 100
+    assert re.search(r"reader 1 and detector +-12 \[-46, 100\] +-0\.12 \[-0\.46, 1\.00\]", text)
