@@ -159,7 +159,8 @@ def _table(console: Console, title: str, columns: Sequence[str], rows: Iterable[
     cells = list(rows)
     if not cells:
         return
-    table = Table(title=f"\n{title}", title_justify="left", header_style="bold", box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
+    narrow: dict[str, Any] = {"box": SIMPLE_HEAD, "show_edge": False, "pad_edge": False, "padding": (0, 1, 0, 0)}
+    table = Table(title=f"\n{title}", title_justify="left", header_style="bold", **narrow)
     for place, column in enumerate(columns):
         table.add_column(column, justify="right" if place else "left", no_wrap=bool(place))
     for row in cells:

@@ -36,7 +36,7 @@ class ApTable:
         return float(self.value[index, levels].mean()), self.resampled[:, index, levels].mean(axis=1)
 
     def of_all(self, levels: Sequence[int]) -> tuple[float, Floats]:
-        """Mean over the overlaps `levels` and the classes with references."""
+        """Mean over the overlaps `levels` and the classes with references; NaN where there is none."""
         return float(_mean_of_known(self.value[None, :, levels])[0]), _mean_of_known(self.resampled[:, :, levels])
 
 
@@ -95,8 +95,9 @@ def _interpolated(true: Floats, counted: Floats, references: Floats) -> Floats:
 
 
 def _mean_of_known(ap: Floats) -> Floats:
-    """Mean over classes and overlaps of `(resamples, classes, overlaps)`, of the classes that a resample holds; 0 where it holds none."""
+    """Mean over classes and overlaps of `(resamples, classes, overlaps)`, of the classes that a resample holds; NaN where it holds none."""
     of_class = ap.mean(axis=2)
     known = np.isfinite(of_class)
-    mean: Floats = np.where(known, of_class, 0.0).sum(axis=1) / np.maximum(known.sum(axis=1), 1)
+    with np.errstate(invalid="ignore"):
+        mean: Floats = np.where(known, of_class, 0.0).sum(axis=1) / known.sum(axis=1)
     return mean

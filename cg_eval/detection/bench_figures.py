@@ -13,7 +13,7 @@ from cg_data.records import Event
 from cg_data.vocabulary import WAVEFORMS, Waveform
 from cg_eval.detection.average_precision import LEVELS, ap_table
 from cg_eval.detection.figures import references_by_subject
-from cg_eval.detection.tally import Figure, figure
+from cg_eval.detection.tally import NO_FIGURE, Figure, figure
 from cg_eval.settings import EvalSettings
 from cg_train.detection_metrics import detection_metrics, match
 
@@ -25,7 +25,7 @@ def detector_figures(
     thresholds: Mapping[Waveform, float],
     settings: EvalSettings,
 ) -> dict[str, Any]:
-    """mAP@0.5 and AP@0.5 per waveform with 95 % intervals over subjects; precision and recall at the working thresholds.
+    """mAP@0.5 (0 without references) and AP@0.5 per waveform with 95 % intervals over subjects; precision and recall at the thresholds.
 
     Args:
         found: events of each page down to a low score (`Detector.propose`).
@@ -42,7 +42,7 @@ def detector_figures(
     return {
         "subjects": len(names),
         "segments": len(found),
-        "map50": figure(*table.of_all(LEVELS["ap50"]), len(names)),
+        "map50": figure(*table.of_all(LEVELS["ap50"]), len(names)) if known else {**NO_FIGURE, "value": 0.0},
         "classes": [_class_row(plain[str(w)], w, figure(*table.of_class(w, LEVELS["ap50"]), len(names))) for w in known],
     }
 

@@ -90,7 +90,8 @@ def _precision_recall(figures: Mapping[str, Any]) -> Any:
     axes.set(xlim=(0, 1.01), ylim=(0, 1.02), xlabel="recall", ylabel="precision")
     axes.set_title("Precision over recall at an overlap of 0.5; dots: working points", loc="left")
     axes.grid(color=_LINE, lw=0.6)
-    axes.legend(title="AP@0.5", loc="center left", bbox_to_anchor=(1.0, 0.5), alignment="left")
+    if axes.lines:
+        axes.legend(title="AP@0.5", loc="center left", bbox_to_anchor=(1.0, 0.5), alignment="left")
     return canvas
 
 

@@ -49,6 +49,13 @@ def test_a_perfect_detector_has_one_everywhere(segments: list[Segment]) -> None:
     assert all(row["precision"] == row["recall"] == 1.0 for row in figures["classes"])
 
 
+def test_without_references_the_mean_is_nought_and_has_no_interval(segments: list[Segment]) -> None:
+    none = [t[:0] for t in _truth(segments)]
+    figures = detector_figures(_noisy(none), none, [s.subject for s in segments], THRESHOLDS, SETTINGS)
+    assert figures["map50"] == {"value": 0.0, "low": None, "high": None}
+    assert figures["classes"] == []
+
+
 def test_the_figure_lies_in_an_interval_of_some_width(segments: list[Segment]) -> None:
     truth = _truth(segments)
     found = _noisy(truth)

@@ -11,11 +11,13 @@ import numpy as np
 import pytest
 
 from cg_data.records import Label
-from cg_data.vocabulary import WAVEFORMS
+from cg_data.vocabulary import CHANNELS, WAVEFORM_INDEX, WAVEFORMS, Waveform
 from cg_eval.detection.figures import compare, evaluate
+from cg_eval.detection.pages import Found
 from cg_eval.settings import EvalSettings
 from cg_train.detection_metrics import IOUS, average_precision, detection_metrics, match
-from tests.detections_small import random_evaluation, repeated
+from tests.detections_small import page_of_marks, random_evaluation, repeated
+from tests.records_small import event
 
 SETTINGS = EvalSettings(resamples=100)
 DRAWN = {"subject-0": 2, "subject-1": 0, "subject-2": 1, "subject-3": 3, "subject-4": 0, "subject-5": 0}
@@ -126,6 +128,20 @@ def test_what_nobody_looked_for_is_neither_right_nor_wrong() -> None:
     assert part["map50"]["value"] == pytest.approx(np.mean([row["ap50"]["value"] for row in known]))
     assert part["all"]["references"] == sum(row["references"] for row in known)
     assert {row["waveform"] for row in part["merged"]["classes"]} == searched
+
+
+def test_subjects_without_references_do_not_pull_the_mean_down() -> None:
+    """Of two subjects one has a spindle, which is found: what is drawn without it has no mean, and none looked for is no mean of 0."""
+    marks = np.array([[WAVEFORM_INDEX[Waveform.SLEEP_SPINDLE], 8, 1.0, 2.0]])
+    pages = [page_of_marks(0, "a", marks), page_of_marks(1, "b", marks[:0])]
+    thresholds = dict.fromkeys(WAVEFORMS, 0.5)
+    found = Found(version="v", min_box_s=0.0, thresholds=thresholds, events=((event(Waveform.SLEEP_SPINDLE, CHANNELS[8], 1.0, 1.0),), ()))
+    figures = evaluate(pages, found, SETTINGS).figures
+    assert figures["map50"] == figures["classes"][0]["ap50"] == {"value": 1.0, "low": 1.0, "high": 1.0}
+    no_spindles = [
+        dataclasses.replace(p, labels=tuple(e for e in p.labels if (e.kind, e.name) != ("searched", "sleep_spindle"))) for p in pages
+    ]
+    assert evaluate(no_spindles, found, SETTINGS).figures["map50"]["value"] is None
 
 
 def rows_of(figures: dict[str, Any], names: set[str]) -> list[dict[str, Any]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import re
+import warnings
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -169,9 +170,11 @@ def _relabel(place: Path, segments: list[Segment], without: LabelKind) -> None:
 def test_pictures_are_drawn_of_any_figures() -> None:
     pages, found = random_evaluation(2)
     silent = dataclasses.replace(found, events=((),) * len(pages))
-    for one in (found, silent):
-        figures = evaluate(pages, one, SETTINGS).figures
-        drawn = pictures(figures)
+    unknown = [dataclasses.replace(p, labels=tuple(e for e in p.labels if e.kind == "waveform")) for p in pages]
+    for of, one in ((pages, found), (pages, silent), (unknown, found)):
+        figures = evaluate(of, one, SETTINGS).figures
+        with warnings.catch_warnings(action="error"):
+            drawn = pictures(figures)
         assert list(drawn) == ["precision_recall", "confusion", "taxonomy", "reliability"]
         for png in drawn.values():
             picture = np.asarray(Image.open(io.BytesIO(png)).convert("L"))
