@@ -55,7 +55,7 @@ def evaluate_detectors(
         UserError: no segments, none of the split, or no mark of a waveform in them.
     """
     loaded = load_detectors(detectors)
-    pages = _marked_pages(segments_uri, split)
+    pages = _marked_pages(segments_uri, split, loaded.values())
     storage.delete(out_uri)
     write_pages(storage.join(out_uri, "pages.parquet"), pages)
     for done, (name, detector) in enumerate(loaded.items()):
@@ -99,12 +99,13 @@ def load_detectors(detectors: Mapping[str, str]) -> dict[str, Detector]:
     return {name: Detector.load(folder) for name, folder in detectors.items()}
 
 
-def _marked_pages(segments_uri: str, split: Split) -> list[Page]:
-    """Pages of a split of which anything is known."""
+def _marked_pages(segments_uri: str, split: Split, detectors: Iterable[Detector]) -> list[Page]:
+    """Pages of a split of which anything is known to a detector: one that marks spikes wider takes a click on one for a mark."""
     pages = sorted((page_of(s) for s in _segments(segments_uri, split)), key=lambda page: page.segment_id)
     if not pages:
         raise UserError(f"{segments_uri}: no segment of the {split} split there. Run `cg data segments` first, or choose another --split.")
-    references = [page.references(min_box_s=0.0) for page in pages]
+    min_box_s = max(detector.spec.min_box_s for detector in detectors)
+    references = [page.references(min_box_s) for page in pages]
     if not any(len(known.marks) for known in references):
         raise UserError(f"{segments_uri}: none of the {len(pages)} segments of the {split} split has a reference mark of a waveform.")
     if not any(known.known for known in references):

@@ -152,6 +152,26 @@ def test_a_split_without_pages_marks_or_searches_is_refused(place: Path, segment
 
 
 @pytest.mark.usefixtures("quick")
+def test_clicks_on_spikes_are_marks_of_a_detector_that_marks_them_wider(
+    place: Path, segments: list[Segment], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clicks = [dataclasses.replace(s, labels=tuple(_click(label) for label in s.labels)) for s in segments]
+    for number in range(2):
+        storage.write_table(str(place / "segments" / f"part-{number}.parquet"), table_of(clicks[number::2], SEGMENT_SCHEMA))
+    knowing = Knowing(segments, {Waveform.SPIKE})
+    monkeypatch.setattr(Detector, "load", lambda folder: knowing)
+    with pytest.raises(UserError, match="has a reference mark"):
+        run(place, {"good": str(place / "good")})
+    knowing.spec.min_box_s = 0.15
+    (row,) = run(place, {"good": str(place / "good")})["detectors"]["good"]["classes"]
+    assert row["references"] == sum(label.name == Waveform.SPIKE for s in clicks for label in marks_of(s) if s.split is Split.TEST)
+
+
+def _click(label: Label) -> Label:
+    return dataclasses.replace(label, name=Waveform.SPIKE, duration_s=0.0) if label.kind is LabelKind.WAVEFORM else label
+
+
+@pytest.mark.usefixtures("quick")
 def test_pages_of_which_nothing_is_known_are_left_out(place: Path, segments: list[Segment]) -> None:
     unknown = [dataclasses.replace(s, labels=()) for s in segments[:15]]
     storage.write_table(str(place / "segments" / "part-1.parquet"), table_of(unknown, SEGMENT_SCHEMA))
