@@ -133,6 +133,13 @@ def test_an_inspection_counts_searches_apart_from_marks(tmp_path: Path) -> None:
     assert [(t.kind, t.name, t.count) for t in row.labels] == [("searched", "spike", 1), ("waveform", "spike", 2)]
 
 
+@pytest.mark.parametrize("search", ["", ",,,searched:spike,\n,,,searched:k_complex,\n"])
+@pytest.mark.parametrize("unsure", ["?,1,Cz,unsure:spike", "1,1,Q9,unsure:spike", "99,1,Cz,unsure:spike", "1,1,Cz,unsure:spike,Jane"])
+def test_where_something_unsure_was_lost_its_waveform_may_be_anywhere(tmp_path: Path, search: str, unsure: str) -> None:
+    found = table(tmp_path, HEAD + f"1,0.1,T3,spike,\n3,1,Cz,k_complex,\n{unsure}\n" + search)
+    assert {x.name for x in found.labels if x.kind == "searched"} == {"k_complex"}
+
+
 def test_what_a_reader_is_not_sure_of_is_neither_mark_nor_search(tmp_path: Path) -> None:
     found = table(tmp_path, HEAD + "1,1,C3,sleep_spindle,1\n5,0.5,C3,unsure:sleep_spindle,1\n7,1,C3,unsure:Jane,1\n")
     assert brief(found, kind="unsure") == [("unsure", "sleep_spindle", 5.0, 5.5, "C3")]
