@@ -14,7 +14,7 @@ from cg_data.errors import ConfigError
 from cg_data.vocabulary import Truth
 from cluster.config import read_preset, resolve_config
 from cluster.display import Display
-from cluster.options import Asked, Corpora, Edf, Preset, Run, Sets, Verbose, execute, load
+from cluster.options import Asked, Corpora, Edf, Preset, Run, Sets, Verbose, execute, is_alone, load
 from cluster.session import prepare_environment, ray_session
 
 data_app = typer.Typer(help="Data steps: EDF files to segments, annotations and instruction samples. Alone: all that can run now.")
@@ -30,7 +30,7 @@ def data_all(
     sets: Sets = None,
     verbose: Verbose = False,
 ) -> None:
-    if context.invoked_subcommand is None:
+    if is_alone(context):
         execute(["data"], Asked(run=run, preset=preset, sets=sets, edf=edf, corpora=corpus), verbose=verbose)
 
 

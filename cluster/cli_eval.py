@@ -9,7 +9,7 @@ import typer
 from cg_data.corpora import CorpusName
 from cg_data.vocabulary import Split
 from cluster.display import Display
-from cluster.options import Asked, Preset, Run, Sets, Verbose, execute, load
+from cluster.options import Asked, Preset, Run, Sets, Verbose, execute, is_alone, load
 from cluster.session import prepare_environment
 
 eval_app = typer.Typer(help="Evaluation. Alone: ask the trained model about held-out subjects, score it, register the champion.")
@@ -17,7 +17,7 @@ eval_app = typer.Typer(help="Evaluation. Alone: ask the trained model about held
 
 @eval_app.callback()
 def evaluate(context: typer.Context, run: Run = None, preset: Preset = None, sets: Sets = None, verbose: Verbose = False) -> None:
-    if context.invoked_subcommand is None:
+    if is_alone(context):
         execute(["bench", "champion", "report"], Asked(run=run, preset=preset, sets=sets), verbose=verbose)
 
 

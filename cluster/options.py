@@ -76,6 +76,20 @@ def _named_corpus(text: str) -> tuple[str, str]:
     return name, place if "://" in place else str(Path(place).absolute())
 
 
+def is_alone(context: typer.Context) -> bool:
+    """Whether a group of commands is called without one of them.
+
+    Raises:
+        ConfigError: it is called with one, and with options before it, which that one would not see.
+    """
+    command = context.invoked_subcommand
+    if command is not None and any(context.params.values()):
+        raise ConfigError(
+            f"{context.command_path}: options stand after the command, as in `{context.command_path} {command} --run FOLDER`."
+        )
+    return command is None
+
+
 def execute(names: list[str], asked: Asked, *, verbose: bool) -> None:
     """Do the steps `names` (all, where empty) of the configured road and print the closing table."""
     config, folder = load(asked)

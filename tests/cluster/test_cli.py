@@ -46,6 +46,15 @@ def test_an_unknown_preset(capsys: pytest.CaptureFixture[str], monkeypatch: pyte
     assert "did you mean tiny" in refuses(capsys, monkeypatch, "run", "--preset", "tinny")
 
 
+@pytest.mark.parametrize("command", [("eval", "detector"), ("data", "verify")])
+def test_options_that_would_not_reach_the_command_are_refused(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, command: tuple[str, str]
+) -> None:
+    group, name = command
+    said = refuses(capsys, monkeypatch, group, "--run", str(tmp_path / "run"), name)
+    assert f"{group}: options stand after the command, as in `cg {group} {name} --run FOLDER`" in said
+
+
 def test_an_unknown_key(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     assert "did you mean subjects" in refuses(capsys, monkeypatch, "run", "--set", "data.synthetic.subject=5")
 
