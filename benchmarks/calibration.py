@@ -3,7 +3,7 @@
     python benchmarks/calibration.py
 
 First table: mean distance of the fitted probability from the true one (and the worst of the seven shapes of truth), over numbers of events
-and fits. Half of the events share their luck with seven others, as the channels of one discharge do.
+and fits. Of every eight events about four share their luck, as the channels of one discharge do.
 
 Second table: how often the threshold for "at most one false alarm a minute" gives more than one on new subjects: for the count as seen,
 for the upper limit of a Poisson count, and for `choose_threshold`, which also looks at how subjects differ. Subjects of three minutes are
