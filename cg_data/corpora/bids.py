@@ -12,7 +12,7 @@ import io
 import re
 
 from cg_data import storage
-from cg_data.corpora.bids_terms import terms_of
+from cg_data.corpora.bids_terms import Term, terms_of
 from cg_data.corpora.channels import channel_name
 from cg_data.corpora.listing import Tree, list_tree, name_of
 from cg_data.corpora.source import Source
@@ -46,9 +46,10 @@ def labels(source: Source, file: SignalFile) -> Labels:
     """
     marks = Marks(file.runs_s[-1][1])
     events = [uri for uri in source.label_uris if uri.endswith("_events.tsv")]
-    for uri in events:
-        for row in _rows(uri, marks, "onset"):
-            _add_event(row, marks)
+    rows = [(row, _terms(row)) for uri in events for row in _rows(uri, marks, "onset")]
+    lost: set[str] = set()
+    for row, terms in sorted(rows, key=lambda of: any(kind is LabelKind.SEARCHED for kind, _ in of[1])):
+        lost |= _add_event(row, terms, marks, lost)
     for uri in source.label_uris:
         if uri not in events:
             _add_bad_channels(uri, marks)
@@ -86,23 +87,31 @@ def _rows(uri: str, marks: Marks, needed: str) -> list[dict[str, str]]:
     return [{str(key): str(value).strip() for key, value in row.items()} for row in reader]
 
 
-def _add_event(row: dict[str, str], marks: Marks) -> None:
+def _terms(row: dict[str, str]) -> list[Term]:
+    return next((found for column in _TERM_COLUMNS if (found := terms_of(row.get(column, "")))), [])
+
+
+def _add_event(row: dict[str, str], terms: list[Term], marks: Marks, lost: set[str]) -> set[str]:
+    """Add the labels of an event, but no search for a waveform of which something is lost; returns the waveforms that this loses."""
+    own = {name for kind, name in terms if kind in (LabelKind.WAVEFORM, LabelKind.UNSURE)}
     onset_s, duration = number(row["onset"]), row.get("duration", "n/a")
     duration_s = 0.0 if duration in _EVERYWHERE else number(duration)
     if onset_s is None or duration_s is None:
         marks.broken("labels.unreadable_line")
-        return
-    terms = next((found for column in _TERM_COLUMNS if (found := terms_of(row.get(column, "")))), [])
+        return own
     channels = _channels(row.get("channels") or row.get("channel", ""))
     if not terms:
         marks.broken("labels.unknown_term")
+    kept = True
     for kind, name in terms:
         stop_s = marks.duration_s if kind is LabelKind.SEARCHED and duration_s == 0 else onset_s + duration_s
         for channel in channels:
             if channel is None:
                 marks.broken("labels.unknown_channel")
-            elif name != Stage.UNKNOWN:
-                marks.add(kind, name, onset_s, stop_s, channel=channel)
+                kept = False
+            elif name != Stage.UNKNOWN and not (kind is LabelKind.SEARCHED and name in lost):
+                kept &= marks.add(kind, name, onset_s, stop_s, channel=channel)
+    return set() if kept else own
 
 
 def _channels(text: str) -> list[str | None]:

@@ -69,6 +69,19 @@ def test_what_a_reader_looked_for_is_told_by_trial_type(tmp_path: Path) -> None:
     assert broken(labels) == {"labels.unknown_term": 1}
 
 
+@pytest.mark.parametrize(
+    "row", ["x\t1\tspike\tFp1", "2\t-1\tspike\tFp1", "3\t1\tspike\tFp1-", "3\t1\tunsure:spike\tO2,Q9", "99\t1\tspike\tO2"]
+)
+def test_where_a_mark_was_lost_its_waveform_was_not_looked_for(tmp_path: Path, row: str) -> None:
+    trees.bids(tmp_path)
+    searches = "0\tn/a\tsearched:spike\tn/a\n0\tn/a\tsearched:k_complex\tn/a\n"
+    table = f"onset\tduration\ttrial_type\tchannels\n{searches}{row}\n5\t1\tspike\tO2\n"
+    put(tmp_path / "sub-02/eeg/sub-02_task-rest_events.tsv", table)
+    _, labels = read(CorpusName.BIDS, tmp_path, "sub-02_task-rest_eeg.edf")
+    assert brief(labels, kind="searched") == [("searched", "k_complex", 0.0, 60.0, "")]
+    assert ("waveform", "spike", 5.0, 6.0, "O2") in brief(labels)
+
+
 def test_damaged_tables_are_counted(tmp_path: Path) -> None:
     stem = "sub-02/eeg/sub-02_task-rest"
     trees.bids(tmp_path)
