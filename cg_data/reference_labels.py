@@ -5,7 +5,7 @@ Read are ``<waveform>@@<signal label>`` (the EDF+ convention for a mark on one c
 none), ``unsure:<waveform>`` likewise (it may be there or not), ``Sleep stage W|N1|N2|N3|R`` (EDF+ standard texts; 1 to 4 of Rechtschaffen
 and Kales too), ``Eyes open``, ``Eyes closed``, ``seizure``, and ``seizure starts`` with ``seizure ends``. A stage or a state of the eyes
 without a duration lasts until the next one, be that a stage that says nothing (``Sleep stage ?``, ``Movement time``); a search without a
-duration lasts until the end.
+duration lasts until the end. Where a mark of a waveform is lost (no such electrode, no such time), there was no search for that waveform.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ _NO_LABEL = re.compile(r"|lights (?:on|off)", re.IGNORECASE)
 _ARTEFACTS = frozenset(kind.value for kind in FindingKind if FAMILY_OF[kind] is Family.ARTEFACT)
 _STATES = frozenset({LabelKind.STAGE, LabelKind.EYES})
 _ASIDES = frozenset({LabelKind.SEARCHED, LabelKind.UNSURE})
+_OF_WAVEFORMS = frozenset({LabelKind.WAVEFORM, LabelKind.UNSURE})
 
 
 def reference_labels(annotations: Iterable[Annotation], duration_s: float) -> tuple[Label, ...]:
@@ -44,14 +45,18 @@ def labels_of_notes(annotations: Iterable[Annotation], duration_s: float) -> Lab
     marks = Marks(duration_s)
     notes = sorted(annotations, key=lambda note: note.onset_s)
     named = [(note, found) for note in notes if (found := _name(note)) is not None]
-    for i, (note, (kind, name, channel)) in enumerate(named):
+    lost = {waveform for note in notes if _name(note) is None and (waveform := _waveform(note)) is not None}
+    # Searches last: whether something of their waveform was lost is known when all else is added.
+    for i, (note, (kind, name, channel)) in sorted(enumerate(named), key=lambda entry: entry[1][1][0] is LabelKind.SEARCHED):
         stop_s = note.onset_s + note.duration_s
         if kind in _STATES and note.duration_s == 0:
             stop_s = next((other.onset_s for other, (same, *_) in named[i + 1 :] if same == kind), max(duration_s, note.onset_s))
         if kind is LabelKind.SEARCHED and note.duration_s == 0:
             stop_s = max(duration_s, note.onset_s)
-        if name != Stage.UNKNOWN:
-            marks.add(kind, name, note.onset_s, stop_s, channel=channel)
+        if name == Stage.UNKNOWN or (kind is LabelKind.SEARCHED and name in lost):
+            continue
+        if not marks.add(kind, name, note.onset_s, stop_s, channel=channel) and kind in _OF_WAVEFORMS:
+            lost.add(name)
     edges = _add_seizures(notes, marks)
     silent = sum(_NO_LABEL.fullmatch(note.text.partition("@@")[0]) is not None for note in notes)
     marks.broken("annotations.not_listed", len(notes) - len(named) - edges - silent)
@@ -95,6 +100,12 @@ def _name(note: Annotation) -> tuple[LabelKind, str, str] | None:
     named = page_mark(text) if not signal else None
     named = named or _channel_mark(text, channel)
     return (*named, channel) if named is not None else None
+
+
+def _waveform(note: Annotation) -> str | None:
+    """The waveform that a note marks or is not sure of, wherever it says that is."""
+    name = note.text.partition("@@")[0].removeprefix(f"{LabelKind.UNSURE}:")
+    return name if name in set(Waveform) else None
 
 
 def _channel_mark(text: str, channel: str) -> tuple[LabelKind, str] | None:

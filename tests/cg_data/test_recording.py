@@ -109,6 +109,16 @@ def test_what_a_reader_is_not_sure_of_is_a_label_of_its_own() -> None:
     assert (label.kind, label.name, label.channel, label.onset_s, label.duration_s) == (LabelKind.UNSURE, "spike", "T3", 4.0, 1.0)
 
 
+@pytest.mark.parametrize(
+    "lost", [(4, 1, "spike@@EEG Jane"), (4, 1, "spike"), (4, 1, "unsure:spike@@EEG X9-REF"), (99, 1, "spike@@EEG T3-REF")]
+)
+def test_where_a_mark_is_lost_its_waveform_was_not_looked_for(lost: tuple[float, float, str]) -> None:
+    notes = [note(0, 0, "searched:spike"), note(0, 0, "searched:k_complex"), note(*lost)]
+    spec = Spec(plus="EDF+C", notes=notes)
+    labels = describe(EdfFile.from_bytes(make(spec), "x.edf"), source=Source(uri="x"), corpus="edf", settings=SETTINGS).labels
+    assert [(label.kind, label.name) for label in labels] == [(LabelKind.SEARCHED, "k_complex")]
+
+
 def test_a_seizure_may_be_given_by_its_two_ends(real_eeg: Path) -> None:
     edf = EdfFile.open(str(real_eeg / "epviz_demo.edf"))
     (seizure,) = [x for x in describe(edf, source=Source(uri="x"), corpus="edf", settings=SETTINGS).labels if x.kind == LabelKind.SEIZURE]
