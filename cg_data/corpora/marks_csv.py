@@ -6,8 +6,9 @@ page; a reader is a number, for names would be identity. A row with the waveform
 for: on its channel, or on all electrodes; from its onset, or the beginning; for its duration, or to the end. With ``unsure:spike`` a row
 is no mark: there may be a spike or not, and nobody is wrong.
 
-In a table without any such row each reader has looked for what the reader marked, where the reader marked it: for every waveform on every
-channel that is in the table, over the whole recording. Nothing follows for other electrodes: readers mark on the channel that they look at.
+In a table without any ``searched`` row each reader has looked for what the reader marked, where the reader marked it: for each waveform on
+the channels on which that reader marked it, over the whole recording. Nothing follows for other electrodes: readers mark on the channel
+that they look at.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Whether two readers agree with each other, and the detector with each of them as well as they do.
 
-What counts for a waveform is where both readers looked for it (`LabelKind.SEARCHED`). F1 is that of marks matched one to one at an overlap
-of 0.5 on one channel. Cohen's kappa is by sample (5 ms), marked or not, as in studies of spindle scoring (Warby et al. 2014); it corrects
-for what chance would agree on, and most time holds nothing.
+The readers are those numbered 1 and 2; others are not held against anybody. What counts for a waveform is where both looked for it
+(`LabelKind.SEARCHED`). F1 is that of marks matched one to one at an overlap of 0.5 on one channel. Cohen's kappa is by sample (5 ms),
+marked or not, as in studies of spindle scoring (Warby et al. 2014); it corrects for what chance agrees on, and most time holds nothing.
 """
 
 from __future__ import annotations
