@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from cg_data.vocabulary import N_CHANNELS, Montage
+from cg_data.vocabulary import N_CHANNELS, SEGMENT_S, Montage
 
 SALT_VARIABLE = "CG_SUBJECT_SALT"
 PUBLIC_SALT = "cerebragloss"
@@ -42,7 +42,16 @@ class SyntheticSettings(Settings):
 
     subjects: int = Field(default=36, ge=3)
     minutes_per_subject: float = Field(default=5.0, gt=0)
-    seed: int = 7
+    seed: int = Field(default=7, ge=0)
+
+    @field_validator("minutes_per_subject")
+    @classmethod
+    def _whole_pages(cls, minutes: float) -> float:
+        """What is planted is planned by page."""
+        pages = minutes * 60 / SEGMENT_S
+        if abs(pages - round(pages)) > 1e-6:
+            raise ValueError(f"{minutes} minutes are no whole number of pages of {SEGMENT_S} seconds; give for example 0.5 or 1.5")
+        return minutes
 
 
 class EngineSettings(Settings):

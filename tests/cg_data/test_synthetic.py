@@ -57,6 +57,12 @@ def test_the_same_settings_write_the_same_bytes(tmp_path: Path) -> None:
     assert Path(other[0]).read_bytes() != Path(first[0]).read_bytes()
 
 
+@pytest.mark.parametrize("minutes", [0.01, 0.55, 1.51])
+def test_a_length_that_is_no_whole_number_of_pages_is_refused(minutes: float) -> None:
+    with pytest.raises(ValueError, match="no whole number of pages of 10 seconds"):
+        SyntheticSettings(minutes_per_subject=minutes)
+
+
 def test_labels_read_back_are_the_planted_truth(recorded: list[Recorded], read_back: list[tuple[Recording, list[Segment]]]) -> None:
     for one, (recording, _) in zip(recorded, read_back, strict=True):
         planted = sorted((t.name, t.channel, round(t.onset_s, 3)) for t in one.truths)
