@@ -118,7 +118,7 @@ def test_a_page_with_one_coarse_mark_asks_for_its_best_place(network: Any) -> No
     with torch.no_grad():
         logits = network(*batch.inputs)[1] if hasattr(network, "stem") else network.raw(*batch.inputs)["scores"].permute(0, 2, 1)
     best = logits[0, coarse.places][:, coarse.classes].max()
-    gain = 1.0 if hasattr(network, "stem") else 0.5
+    gain = 1.0 if hasattr(network, "stem") else 1.5
     assert float(loss.detach()) == pytest.approx(gain * float(functional.softplus(-best)), rel=1e-4)
     loss.backward()
     assert any(bool(gradient.any()) for gradient in gradients(network))
