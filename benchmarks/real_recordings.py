@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from cg_data.corpora.source import Source
+from cg_data.detect.boxes import marks_of_events
 from cg_data.detect.detector import Detector
 from cg_data.edf.reader import EdfFile
 from cg_data.recording import describe
@@ -24,6 +25,7 @@ from cg_data.records import Event, Segment
 from cg_data.segments import segments_of
 from cg_data.settings import DataSettings
 from cg_data.vocabulary import EPILEPTIFORM, SEGMENT_S, WAVEFORMS, Waveform
+from cg_eval.detection.merged import merged_times
 from cg_eval.pictures import draw_page
 
 _MOST_CHANNELS = 6
@@ -56,11 +58,8 @@ def _segments(path: Path) -> list[Segment]:
 
 def _whole(events: Iterable[Event], waveforms: Iterable[Waveform]) -> int:
     """How many events the marks of these waveforms on a page make together."""
-    chosen, count, stop_s = set(waveforms), 0, -1.0
-    for event in sorted((e for e in events if e.waveform in chosen), key=lambda e: e.onset_s):
-        count += event.onset_s >= stop_s
-        stop_s = max(stop_s, event.onset_s + event.duration_s)
-    return count
+    chosen = set(waveforms)
+    return len(merged_times(marks_of_events(event for event in events if event.waveform in chosen)))
 
 
 def _said(waveform: Waveform, found: Sequence[Sequence[Event]]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections import Counter
+from collections.abc import Iterable
 
 from cg_data.records import Label
 from cg_data.vocabulary import LABEL_NAMES, LabelKind
@@ -52,6 +53,7 @@ class Marks:
         self.duration_s = duration_s
         self._labels: list[Label] = []
         self._broken: Counter[str] = Counter()
+        self._lost: set[str] = set()
 
     def add(self, kind: LabelKind, name: str, onset_s: float, stop_s: float, *, channel: str = "", reader: str = "") -> bool:
         """Keep a label if its times can be, and say whether it is kept; a state (stage, background) or an event that ends a little late is
@@ -75,13 +77,18 @@ class Marks:
         """Count `count` marks that broke `rule`."""
         self._broken[rule] += count
 
+    def lose(self, waveforms: Iterable[str]) -> None:
+        """Something of `waveforms` is told but cannot be kept, so where none is marked one may be: `gathered` has no search for them."""
+        self._lost.update(waveforms)
+
     def of_kind(self, kind: LabelKind) -> list[Label]:
         """What has been kept of one kind so far."""
         return [label for label in self._labels if label.kind is kind]
 
     def gathered(self) -> Labels:
         """All that was added, by onset; the same mark given twice is there once."""
-        return Labels(labels=_ordered(set(self._labels)), problems=_counted(self._broken))
+        kept = {label for label in self._labels if not (label.kind is LabelKind.SEARCHED and label.name in self._lost)}
+        return Labels(labels=_ordered(kept), problems=_counted(self._broken))
 
 
 def _ordered(labels: set[Label]) -> tuple[Label, ...]:

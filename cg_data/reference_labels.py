@@ -45,18 +45,15 @@ def labels_of_notes(annotations: Iterable[Annotation], duration_s: float) -> Lab
     marks = Marks(duration_s)
     notes = sorted(annotations, key=lambda note: note.onset_s)
     named = [(note, found) for note in notes if (found := _name(note)) is not None]
-    lost = {waveform for note in notes if _name(note) is None and (waveform := _waveform(note)) is not None}
-    # Searches last: whether something of their waveform was lost is known when all else is added.
-    for i, (note, (kind, name, channel)) in sorted(enumerate(named), key=lambda entry: entry[1][1][0] is LabelKind.SEARCHED):
+    marks.lose(waveform for note in notes if _name(note) is None and (waveform := _waveform(note)) is not None)
+    for i, (note, (kind, name, channel)) in enumerate(named):
         stop_s = note.onset_s + note.duration_s
         if kind in _STATES and note.duration_s == 0:
             stop_s = next((other.onset_s for other, (same, *_) in named[i + 1 :] if same == kind), max(duration_s, note.onset_s))
         if kind is LabelKind.SEARCHED and note.duration_s == 0:
             stop_s = max(duration_s, note.onset_s)
-        if name == Stage.UNKNOWN or (kind is LabelKind.SEARCHED and name in lost):
-            continue
-        if not marks.add(kind, name, note.onset_s, stop_s, channel=channel) and kind in _OF_WAVEFORMS:
-            lost.add(name)
+        if name != Stage.UNKNOWN and not marks.add(kind, name, note.onset_s, stop_s, channel=channel) and kind in _OF_WAVEFORMS:
+            marks.lose({name})
     edges = _add_seizures(notes, marks)
     silent = sum(_NO_LABEL.fullmatch(note.text.partition("@@")[0]) is not None for note in notes)
     marks.broken("annotations.not_listed", len(notes) - len(named) - edges - silent)

@@ -46,10 +46,10 @@ def labels(source: Source, file: SignalFile) -> Labels:
     """
     marks = Marks(file.runs_s[-1][1])
     events = [uri for uri in source.label_uris if uri.endswith("_events.tsv")]
-    rows = [(row, _terms(row)) for uri in events for row in _rows(uri, marks, "onset")]
-    lost: set[str] = set()
-    for row, terms in sorted(rows, key=lambda of: any(kind is LabelKind.SEARCHED for kind, _ in of[1])):
-        lost |= _add_event(row, terms, marks, lost)
+    for uri in events:
+        for row in _rows(uri, marks, "onset"):
+            if not _add_event(row, terms := _terms(row), marks):
+                marks.lose(name for kind, name in terms if kind in (LabelKind.WAVEFORM, LabelKind.UNSURE))
     for uri in source.label_uris:
         if uri not in events:
             _add_bad_channels(uri, marks)
@@ -91,14 +91,13 @@ def _terms(row: dict[str, str]) -> list[Term]:
     return next((found for column in _TERM_COLUMNS if (found := terms_of(row.get(column, "")))), [])
 
 
-def _add_event(row: dict[str, str], terms: list[Term], marks: Marks, lost: set[str]) -> set[str]:
-    """Add the labels of an event, but no search for a waveform of which something is lost; returns the waveforms that this loses."""
-    own = {name for kind, name in terms if kind in (LabelKind.WAVEFORM, LabelKind.UNSURE)}
+def _add_event(row: dict[str, str], terms: list[Term], marks: Marks) -> bool:
+    """Add the labels of an event and say whether all of them are kept."""
     onset_s, duration = number(row["onset"]), row.get("duration", "n/a")
     duration_s = 0.0 if duration in _EVERYWHERE else number(duration)
     if onset_s is None or duration_s is None:
         marks.broken("labels.unreadable_line")
-        return own
+        return False
     channels = _channels(row.get("channels") or row.get("channel", ""))
     if not terms:
         marks.broken("labels.unknown_term")
@@ -109,9 +108,9 @@ def _add_event(row: dict[str, str], terms: list[Term], marks: Marks, lost: set[s
             if channel is None:
                 marks.broken("labels.unknown_channel")
                 kept = False
-            elif name != Stage.UNKNOWN and not (kind is LabelKind.SEARCHED and name in lost):
+            elif name != Stage.UNKNOWN:
                 kept &= marks.add(kind, name, onset_s, stop_s, channel=channel)
-    return set() if kept else own
+    return kept
 
 
 def _channels(text: str) -> list[str | None]:

@@ -43,13 +43,10 @@ def labels_of_csv(uri: str, duration_s: float) -> Labels:
     if rows is None:
         marks.broken("labels.unreadable_file")
         return marks.gathered()
-    searches = [row for row in rows if row["waveform"].startswith("searched:")]
-    others = (row for row in rows if not row["waveform"].startswith("searched:"))
-    lost = {name for row in others for name in (_add_unsure if row["waveform"].startswith("unsure:") else _add_mark)(row, marks)}
-    for row in searches:
-        _add_aside(row, marks, lost)
-    if not searches:
-        told = {(x.name, x.channel, x.reader) for x in marks.of_kind(LabelKind.WAVEFORM) if x.name not in lost}
+    for row in rows:
+        (_add_aside if row["waveform"].startswith(("searched:", "unsure:")) else _add_mark)(row, marks)
+    if not any(row["waveform"].startswith("searched:") for row in rows):
+        told = {(label.name, label.channel, label.reader) for label in marks.of_kind(LabelKind.WAVEFORM)}
         for name, channel, reader in told:
             marks.add(LabelKind.SEARCHED, name, 0.0, duration_s, channel=channel, reader=reader)
     return marks.gathered()
@@ -69,39 +66,36 @@ def _rows(uri: str) -> list[dict[str, str]] | None:
     return [row for row in rows if any(row.values())]
 
 
-def _add_mark(row: dict[str, str], marks: Marks) -> frozenset[str]:
-    """Keep the mark of a row; returns the waveforms of which one may be lost: none where it is kept."""
+def _add_mark(row: dict[str, str], marks: Marks) -> None:
+    """Keep the mark of a row; where it is lost and does not say of what, it may have been any waveform."""
     waveform, onset_s, duration_s = row["waveform"], number(row["onset_s"]), number(row["duration_s"])
     if waveform and waveform not in WAVEFORMS:
         marks.broken("labels.unknown_term")
-        return frozenset()
+        return
     if not waveform or onset_s is None or duration_s is None:
         marks.broken("labels.unreadable_line")
     elif (place := _place(row, marks)) is not None:
         channel, reader = place
         if marks.add(LabelKind.WAVEFORM, waveform, onset_s, onset_s + duration_s, channel=channel, reader=reader):
-            return frozenset()
-    return frozenset({waveform} if waveform else WAVEFORMS)
+            return
+    marks.lose({waveform} if waveform else WAVEFORMS)
 
 
-def _add_unsure(row: dict[str, str], marks: Marks) -> frozenset[str]:
-    """As `_add_mark`, for what a reader is not sure of: where it is lost, nobody knows where."""
-    named = aside(row["waveform"])
-    return frozenset() if _add_aside(row, marks, set()) or named is None else frozenset({named[1]})
-
-
-def _add_aside(row: dict[str, str], marks: Marks, lost: set[str]) -> bool:
-    """Add what was looked for, unless something of its waveform was lost, or what a reader is not sure of; says whether it is kept."""
+def _add_aside(row: dict[str, str], marks: Marks) -> None:
+    """Add what was looked for, or what a reader is not sure of."""
     named, onset_s = aside(row["waveform"]), number(row["onset_s"] or "0")
     duration_s = number(row["duration_s"]) if row["duration_s"] else marks.duration_s - (onset_s or 0.0)
     if named is None:
         marks.broken("labels.unknown_term")
-    elif onset_s is None or duration_s is None:
+        return
+    if onset_s is None or duration_s is None:
         marks.broken("labels.unreadable_line")
-    elif (place := _place(row, marks)) is not None and named[1] not in lost:
+    elif (place := _place(row, marks)) is not None:
         channel, reader = place
-        return marks.add(*named, onset_s, onset_s + duration_s, channel=channel, reader=reader)
-    return False
+        if marks.add(*named, onset_s, onset_s + duration_s, channel=channel, reader=reader):
+            return
+    if named[0] is LabelKind.UNSURE:
+        marks.lose({named[1]})
 
 
 def _place(row: dict[str, str], marks: Marks) -> tuple[str, str] | None:
