@@ -95,11 +95,9 @@ TRUTHS: dict[FindingKind, tuple[str, ...]] = {
 """Measured kinds that the synthetic corpus plants, with the names of their labels."""
 NEVER_PLANTED = (
     FindingKind.ELECTRODE_FAULT,
-    FindingKind.ECG,
     FindingKind.RESPIRATION,
     FindingKind.SWEAT,
     FindingKind.CLIPPING,
-    FindingKind.MAINS,
 )
 
 
@@ -127,6 +125,16 @@ def slowing_against_truth(subjects: Sequence[Sequence[Segment]]) -> str:
     hits, false = sum(t and f for t, f in pages), sum(f and not t for t, f in pages)
     planted = sum(t for t, _ in pages)
     return f"{FindingKind.SLOWING:24s} {hits:4d} of {planted:4d} with closed eyes, slow rhythm; false on {false} of {len(pages) - planted}"
+
+
+def unlabelled_against_traits(subjects: Sequence[Sequence[Segment]]) -> Iterable[str]:
+    """What subjects have without a label, often too little of it to be seen."""
+    traits = [make_subject(number, SYNTHETIC.seed) for number in range(len(subjects))]
+    for kind, has in ((FindingKind.ECG, [t.heart_uv > 0 for t in traits]), (FindingKind.MAINS, [t.mains_uv > 0 for t in traits])):
+        pages = [(there, kind in kinds_of(page)) for there, segments_ in zip(has, subjects, strict=True) for page in segments_]
+        of = sum(there for there, _ in pages)
+        hits, false = sum(found and there for there, found in pages), sum(found and not there for there, found in pages)
+        yield f"{kind:24s} {hits:4d} of {of:4d} pages of subjects who have some; false on {false} of {len(pages) - of}"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -251,6 +259,8 @@ def main(folder: Path) -> None:
     for line in against_truth(synthetic):
         say(line)
     say(slowing_against_truth(subjects))
+    for line in unlabelled_against_traits(subjects):
+        say(line)
     quiet = [page for name, pages in real.items() if name.startswith(QUIET) for page in pages]
     quiet = [quiet[i] for i in np.random.default_rng(SEED).permutation(len(quiet))[:PAGES]]
     say("\nPlanted in pages of resting EEG on which nothing of the kind is found: pages found at each amplitude")
