@@ -84,7 +84,7 @@ class Subject:
     """Traits of one subject. Amplitudes are root mean squares in microvolts unless named otherwise.
 
     `alpha_harmonic` is the share of the second harmonic, `alpha_spread` that of anterior alpha and
-    `alpha_front_hz` by how much it is faster, `tone_uv` the muscle tone between bursts,
+    `alpha_front_hz` by how much it is faster, with `alpha_bursts` it comes and goes, `tone_uv` the muscle tone between bursts,
     `heart_uv` the peak of the heart's QRS complex as it reaches the scalp, `electrodes` those recorded, in page order.
     """
 
@@ -100,6 +100,7 @@ class Subject:
     alpha_harmonic: float
     alpha_spread: float
     alpha_front_hz: float
+    alpha_bursts: bool
     mu_uv: float
     beta_uv: float
     theta_uv: float
@@ -118,6 +119,10 @@ class Subject:
     def event_gain(self) -> float:
         """Events grow with the voltage of the background, but less than in proportion."""
         return float(self.gain**0.7)
+
+
+_BURSTY_SHARE = 0.4
+"""Of subjects whose alpha comes and goes within seconds."""
 
 
 def make_subject(number: int, seed: int) -> Subject:
@@ -151,6 +156,7 @@ def make_subject(number: int, seed: int) -> Subject:
         heart_uv=float(rng.choice([0.0, rng.uniform(4.0, 22.0)], p=[0.75, 0.25])),
         syndrome=SYNDROMES[(turn + 2 * place) % len(SYNDROMES)] if epileptic else None,
         variants=frozenset(variant for variant, share in _VARIANT_SHARES.items() if rng.random() < share),
+        alpha_bursts=bool(rng.random() < _BURSTY_SHARE),
         reference=reference,
         electrodes=electrodes,
         seed=(seed, number),
