@@ -14,6 +14,7 @@ import scipy.fft
 import scipy.signal
 
 from cg_data.corpora.synthetic.fields import Floats, field, gains
+from cg_data.corpora.synthetic.planted import log_uniform
 from cg_data.corpora.synthetic.traits import State, Subject
 from cg_data.vocabulary import N_CHANNELS
 
@@ -79,16 +80,19 @@ def _alpha(subject: Subject, samples: int, rng: np.random.Generator) -> Floats:
     shares = [subject.alpha_left_share, 1 - subject.alpha_left_share, 0.5 * subject.alpha_spread]
     fields = [field((-0.35, -0.85), 0.5), field((0.35, -0.85), 0.5), field((0.0, 0.45), 0.55)]
     weights = 2 * subject.alpha_uv * np.stack([share * part for share, part in zip(shares, fields, strict=True)], axis=1)
-    course = weights @ _waxing(sides, subject.alpha_harmonic, rate, rng)
-    return np.asarray(course * _bursts(samples, rate, rng) if subject.alpha_bursts else course)
+    courses = _waxing(sides, subject.alpha_harmonic, rate, rng)
+    if subject.alpha_is_bursty:
+        behind, in_front = _bursts(samples, rate, rng), _bursts(samples, rate, rng)
+        courses = courses * np.stack([behind, behind, in_front])
+    return np.asarray(weights @ courses)
 
 
 def _bursts(samples: int, sfreq_hz: int, rng: np.random.Generator) -> Floats:
-    """Level of a rhythm that comes for a second or more and goes again, steeply, as alpha does when attention or drowsiness cuts into it:
+    """Level of a rhythm that comes for some waves or more and goes again, steeply, as alpha does when attention or drowsiness cuts into it:
     no spindle, though as long as one. `(samples,)`."""
     at_s, levels = [0.0], [1.0]
     while at_s[-1] * sfreq_hz < samples:
-        on_s, off_s, (rise_s, fall_s) = rng.uniform(0.7, 4.0), rng.uniform(0.4, 2.5), rng.uniform(0.15, 0.4, 2)
+        on_s, off_s, (rise_s, fall_s) = log_uniform(0.3, 4.0, rng), rng.uniform(0.4, 2.5), rng.uniform(0.15, 0.4, 2)
         low = rng.uniform(0.08, 0.35)
         at_s += np.cumsum([at_s[-1] + on_s, fall_s, off_s, rise_s]).tolist()
         levels += [1.0, low, low, 1.0]

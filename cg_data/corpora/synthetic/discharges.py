@@ -14,7 +14,7 @@ import numpy as np
 
 from cg_data.corpora.synthetic import shapes
 from cg_data.corpora.synthetic.fields import XY, Floats, field, field_of
-from cg_data.corpora.synthetic.planted import Planted, Room, overlap, spread_uv, start_in
+from cg_data.corpora.synthetic.planted import Planted, Room, log_uniform, overlap, start_in
 from cg_data.corpora.synthetic.traits import Subject, Syndrome
 from cg_data.vocabulary import N_CHANNELS, Waveform
 
@@ -76,7 +76,7 @@ def _pattern(subject: Subject, syndrome: Syndrome, rng: np.random.Generator) -> 
         fields=fields,
         lag_s=rng.uniform(0, _LATEST_S) * distance / 2,
         is_generalised=not syndrome.foci,
-        height_uv=subject.event_gain * spread_uv(60, 160, rng),
+        height_uv=subject.event_gain * log_uniform(60, 160, rng),
     )
 
 
@@ -107,8 +107,8 @@ def _run(pattern: _Pattern, subject: Subject, room: Room, rng: np.random.Generat
     """Complexes one after another for one to fifteen seconds, slowing, some with several spikes; each a little shorter than its period."""
     sfreq_hz = subject.sfreq_hz
     rate_hz, slowing = rng.uniform(2.6, 3.9), rng.uniform(0.0, 0.25)
-    duration_s = min(spread_uv(1.0, 15.0, rng), room[1] - room[0])
-    height_uv = min(subject.event_gain * spread_uv(90, 400, rng), _HIGHEST_RUN_UV)
+    duration_s = min(log_uniform(1.0, 15.0, rng), room[1] - room[0])
+    height_uv = min(subject.event_gain * log_uniform(90, 400, rng), _HIGHEST_RUN_UV)
     slow, late = rng.uniform(0.3, 1.5), rng.choice([0.0, rng.uniform(0.3, 1.2)])
     spike_s = rng.uniform(*SPIKE_S) if rng.random() < 0.7 else rng.uniform(0.07, 0.11)
     trough, before = rng.uniform(0.0, 1.0), rng.choice([0.0, rng.uniform(0.2, 0.6)])

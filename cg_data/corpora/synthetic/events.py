@@ -13,7 +13,7 @@ import numpy as np
 from cg_data.corpora.synthetic import shapes
 from cg_data.corpora.synthetic.discharges import make_discharges
 from cg_data.corpora.synthetic.fields import field_of, gains
-from cg_data.corpora.synthetic.planted import Planted, Room, overlap, place, spread_uv, start_in
+from cg_data.corpora.synthetic.planted import Planted, Room, log_uniform, overlap, place, start_in
 from cg_data.corpora.synthetic.traits import State, Subject
 from cg_data.vocabulary import CHANNELS, Waveform
 
@@ -69,7 +69,7 @@ def _spindle(subject: Subject, room: Room, rng: np.random.Generator) -> list[Pla
     frequency_hz = rng.uniform(10.8, 13.0) if site == "Fz" else rng.uniform(12.0, 15.3)
     duration_s, weights = rng.uniform(0.65, 1.9), field_of(site, rng.uniform(0.4, 0.6))
     wave = shapes.spindle(duration_s, subject.sfreq_hz, frequency_hz, rng.uniform(0, 2 * np.pi), rng.uniform(0.35, 0.65))
-    height_uv = subject.event_gain * spread_uv(14, 45, rng)
+    height_uv = subject.event_gain * log_uniform(14, 45, rng)
     event = place(wave, height_uv * weights, subject.sfreq_hz, room, rng, waveform=Waveform.SLEEP_SPINDLE)
     if rng.random() > 0.25:
         return [event]

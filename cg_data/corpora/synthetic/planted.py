@@ -64,6 +64,6 @@ def overlap(one: Planted, other: Planted) -> bool:
     return one.start + one.core[0] < other.start + other.core[1] and other.start + other.core[0] < one.start + one.core[1]
 
 
-def spread_uv(low_uv: float, high_uv: float, rng: np.random.Generator) -> float:
-    """A height between two, the lower the likelier, as amplitudes of EEG are (uniform in the logarithm)."""
-    return float(np.exp(rng.uniform(np.log(low_uv), np.log(high_uv))))
+def log_uniform(low: float, high: float, rng: np.random.Generator) -> float:
+    """A number between two, the lower the likelier, as amplitudes of EEG are."""
+    return float(np.exp(rng.uniform(np.log(low), np.log(high))))

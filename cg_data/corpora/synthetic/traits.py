@@ -8,7 +8,7 @@ from enum import StrEnum
 import numpy as np
 
 from cg_data.corpora.synthetic.hookup import SPARSE, Reference
-from cg_data.corpora.synthetic.planted import spread_uv
+from cg_data.corpora.synthetic.planted import log_uniform
 from cg_data.vocabulary import CHANNELS, Waveform
 
 
@@ -38,6 +38,8 @@ class Variant(StrEnum):
     MOTOR_UNITS = "motor_units"
     MOVEMENT = "movement"
     RHYTHMIC_DELTA = "rhythmic_delta"
+    ALPHA_BURSTS = "alpha_bursts"
+    JOLTS = "jolts"
 
 
 _VARIANT_SHARES = {
@@ -53,6 +55,8 @@ _VARIANT_SHARES = {
     Variant.MOTOR_UNITS: 0.35,
     Variant.MOVEMENT: 0.5,
     Variant.RHYTHMIC_DELTA: 0.15,
+    Variant.ALPHA_BURSTS: 0.4,
+    Variant.JOLTS: 0.25,
 }
 """Shares of all subjects. Variants that are rare in life are given to more subjects than have them: they are what spikes are taken for."""
 
@@ -84,7 +88,7 @@ class Subject:
     """Traits of one subject. Amplitudes are root mean squares in microvolts unless named otherwise.
 
     `alpha_harmonic` is the share of the second harmonic, `alpha_spread` that of anterior alpha and
-    `alpha_front_hz` by how much it is faster, with `alpha_bursts` it comes and goes, `tone_uv` the muscle tone between bursts,
+    `alpha_front_hz` by how much it is faster, with `alpha_is_bursty` it comes and goes, `tone_uv` the muscle tone between bursts,
     `heart_uv` the peak of the heart's QRS complex as it reaches the scalp, `electrodes` those recorded, in page order.
     """
 
@@ -100,7 +104,7 @@ class Subject:
     alpha_harmonic: float
     alpha_spread: float
     alpha_front_hz: float
-    alpha_bursts: bool
+    alpha_is_bursty: bool
     mu_uv: float
     beta_uv: float
     theta_uv: float
@@ -121,7 +125,7 @@ class Subject:
         return float(self.gain**0.7)
 
 
-_BURSTY_SHARE = 0.4
+_BURSTY_SHARE = 0.5
 """Of subjects whose alpha comes and goes within seconds."""
 
 
@@ -138,7 +142,7 @@ def make_subject(number: int, seed: int) -> Subject:
         sfreq_hz=int(rng.choice([200, 256, 250, 500], p=[0.5, 0.4, 0.06, 0.04])),
         mains_hz=float(rng.choice([50.0, 60.0])),
         mains_uv=float(rng.choice([0.0, rng.uniform(0.5, 4.0)], p=[0.5, 0.5])),
-        gain=0.5 if low_voltage else spread_uv(0.75, 2.4, rng) if rng.random() < 0.75 else float(rng.uniform(2.2, 3.6)),
+        gain=0.5 if low_voltage else log_uniform(0.75, 2.4, rng) if rng.random() < 0.75 else float(rng.uniform(2.2, 3.6)),
         alpha_hz=float(rng.uniform(6.0, 7.6) if slow else rng.uniform(8.4, 11.8)),
         alpha_uv=float(rng.uniform(8.0, 18.0)),
         alpha_left_share=float(rng.uniform(0.4, 0.6)),
@@ -156,7 +160,7 @@ def make_subject(number: int, seed: int) -> Subject:
         heart_uv=float(rng.choice([0.0, rng.uniform(4.0, 22.0)], p=[0.75, 0.25])),
         syndrome=SYNDROMES[(turn + 2 * place) % len(SYNDROMES)] if epileptic else None,
         variants=frozenset(variant for variant, share in _VARIANT_SHARES.items() if rng.random() < share),
-        alpha_bursts=bool(rng.random() < _BURSTY_SHARE),
+        alpha_is_bursty=bool(rng.random() < _BURSTY_SHARE),
         reference=reference,
         electrodes=electrodes,
         seed=(seed, number),

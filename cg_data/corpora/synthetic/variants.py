@@ -12,7 +12,7 @@ import numpy as np
 
 from cg_data.corpora.synthetic import shapes
 from cg_data.corpora.synthetic.fields import XY, Floats, field, field_of, gains
-from cg_data.corpora.synthetic.planted import Planted, Room, place, spread_uv
+from cg_data.corpora.synthetic.planted import Planted, Room, log_uniform, place, start_in
 from cg_data.corpora.synthetic.traits import State, Subject, Variant
 from cg_data.vocabulary import CHANNELS, N_CHANNELS
 
@@ -31,6 +31,8 @@ _RATES: dict[Variant, dict[State, float]] = {
     Variant.MOTOR_UNITS: {_CLOSED: 0.25, _OPEN: 0.35},
     Variant.MOVEMENT: {_CLOSED: 0.05, _OPEN: 0.1},
     Variant.RHYTHMIC_DELTA: {_CLOSED: 0.35, _OPEN: 0.35, _N2: 0.2},
+    Variant.ALPHA_BURSTS: {_OPEN: 0.5},
+    Variant.JOLTS: {_CLOSED: 0.15, _OPEN: 0.2, _N2: 0.1, _N3: 0.1},
 }
 """Probability that a ten-second block of a state holds a variant of a subject that has it."""
 
@@ -79,7 +81,7 @@ def _vertex_waves(subject: Subject, room: Room, rng: np.random.Generator) -> lis
     made = []
     for _ in range(int(rng.integers(1, 4))):
         wave = shapes.vertex_wave(rng.uniform(0.2, 0.4), subject.sfreq_hz, rng.uniform(0.2, 0.6))
-        made.append(place(wave, spread_uv(35, 110, rng) * weights, subject.sfreq_hz, room, rng))
+        made.append(place(wave, log_uniform(35, 110, rng) * weights, subject.sfreq_hz, room, rng))
     return made
 
 
@@ -92,7 +94,7 @@ def _occipital(low_uv: float, high_uv: float) -> Callable[[Subject, Room, np.ran
         for _ in range(int(rng.integers(1, 6))):
             wave = shapes.pointed(rng.uniform(0.1, 0.22), subject.sfreq_hz, peak_at=rng.uniform(0.4, 0.6))
             after = -rng.uniform(0.1, 0.5) * shapes.bump(0.15, subject.sfreq_hz)
-            weights = spread_uv(low_uv, high_uv, rng) * sides
+            weights = log_uniform(low_uv, high_uv, rng) * sides
             made.append(place(np.concatenate([wave, after]), weights, subject.sfreq_hz, room, rng))
         return made
 
@@ -104,7 +106,7 @@ def _wicket(subject: Subject, room: Room, rng: np.random.Generator) -> list[Plan
     frequency_hz = rng.uniform(6.0, 11.0)
     waves = 1.2 if rng.random() < 0.3 else rng.uniform(3.0, 12.0)
     course = shapes.arches(waves / frequency_hz, subject.sfreq_hz, frequency_hz, rng.uniform(0.25, 0.45))
-    weights = -spread_uv(25, 80, rng) * field_of(str(rng.choice(["T3", "T4"])), rng.uniform(0.35, 0.5))
+    weights = -log_uniform(25, 80, rng) * field_of(str(rng.choice(["T3", "T4"])), rng.uniform(0.35, 0.5))
     return [place(course, weights, subject.sfreq_hz, room, rng)]
 
 
@@ -121,7 +123,7 @@ def _saccadic_spikes(subject: Subject, room: Room, rng: np.random.Generator) -> 
         wave = shapes.pointed(rng.uniform(0.015, 0.03), subject.sfreq_hz)
         near = float(rng.uniform(0.2, 0.6))
         weights = gains({"F7": 1.0, "F8": -rng.uniform(0.4, 1.0), "Fp1": near, "Fp2": -near, "T3": 0.2, "T4": -0.2})
-        made.append(place(wave, rng.choice([-1, 1]) * spread_uv(8, 45, rng) * weights, subject.sfreq_hz, room, rng))
+        made.append(place(wave, rng.choice([-1, 1]) * log_uniform(8, 45, rng) * weights, subject.sfreq_hz, room, rng))
     return made
 
 
@@ -139,7 +141,7 @@ def _electrode_ticks(subject: Subject, room: Room, rng: np.random.Generator) -> 
     weights = np.zeros(N_CHANNELS)
     weights[int(rng.integers(len(CHANNELS)))] = rng.choice([-1.0, 1.0])
     courses = [shapes.decay(rng.uniform(0.03, 0.5), subject.sfreq_hz) for _ in range(int(rng.integers(1, 5)))]
-    return [place(course, spread_uv(10, 45, rng) * weights, subject.sfreq_hz, room, rng) for course in courses]
+    return [place(course, log_uniform(10, 45, rng) * weights, subject.sfreq_hz, room, rng) for course in courses]
 
 
 def _sharp_contoured(subject: Subject, room: Room, rng: np.random.Generator) -> list[Planted]:
@@ -149,9 +151,8 @@ def _sharp_contoured(subject: Subject, room: Room, rng: np.random.Generator) -> 
         duration_s = rng.uniform(0.05, 0.14)
         course = shapes.pointed(duration_s, subject.sfreq_hz, peak_at=0.5)
         before, after = (-rng.uniform(0.3, 0.9) * shapes.bump(duration_s * rng.uniform(0.7, 1.3), subject.sfreq_hz) for _ in range(2))
-        weights = (
-            rng.choice([-1.0, 1.0]) * subject.gain * spread_uv(8, 24, rng) * field(tuple(rng.uniform(-0.9, 0.9, 2)), rng.uniform(0.3, 0.6))
-        )
+        height_uv = rng.choice([-1.0, 1.0]) * subject.gain * log_uniform(8, 24, rng)
+        weights = height_uv * field(tuple(rng.uniform(-0.9, 0.9, 2)), rng.uniform(0.3, 0.6))
         made.append(place(np.concatenate([before, course, after]), weights, subject.sfreq_hz, room, rng))
     return made
 
@@ -165,7 +166,7 @@ def _motor_units(subject: Subject, room: Room, rng: np.random.Generator) -> list
     course[firing[firing < samples]] = 1.0
     course = np.convolve(course, np.concatenate([unit, -rng.uniform(0.2, 0.9) * unit]))
     sites = ("T3", "T4", "F7", "F8", "Fp1", "Fp2")
-    weights = rng.choice([-1.0, 1.0]) * spread_uv(10, 35, rng) * field_of(str(rng.choice(sites)), rng.uniform(0.1, 0.25))
+    weights = rng.choice([-1.0, 1.0]) * log_uniform(10, 35, rng) * field_of(str(rng.choice(sites)), rng.uniform(0.1, 0.25))
     return [place(course, weights, subject.sfreq_hz, room, rng)]
 
 
@@ -174,8 +175,31 @@ def _movement(subject: Subject, room: Room, rng: np.random.Generator) -> list[Pl
     samples = round(rng.uniform(0.6, 2.5) * subject.sfreq_hz)
     knots = rng.normal(0, 1, (N_CHANNELS, 7)) * rng.uniform(0.2, 1.0, (N_CHANNELS, 1))
     course = np.stack([np.interp(np.linspace(0, 6, samples), np.arange(7), row) for row in knots]) * np.hanning(samples)
-    blank = place(np.zeros(samples), np.zeros(N_CHANNELS), subject.sfreq_hz, room, rng)
-    return [Planted(start=blank.start, wave_uv=spread_uv(25, 90, rng) * course, core=(0, samples))]
+    start = start_in(samples, subject.sfreq_hz, room, rng)
+    return [Planted(start=start, wave_uv=log_uniform(25, 90, rng) * course, core=(0, samples))]
+
+
+def _alpha_bursts(subject: Subject, room: Room, rng: np.random.Generator) -> list[Planted]:
+    """The posterior rhythm for a moment with open eyes, as after a blink."""
+    made = []
+    for _ in range(int(rng.integers(1, 4))):
+        wave = shapes.spindle(rng.uniform(0.4, 1.6), subject.sfreq_hz, subject.alpha_hz, rng.uniform(0, 2 * np.pi), rng.uniform(0.35, 0.65))
+        sides = rng.uniform(0.6, 1.0) * field_of("O1", 0.5) + rng.uniform(0.6, 1.0) * field_of("O2", 0.5)
+        made.append(place(wave, subject.event_gain * log_uniform(10, 40, rng) * sides, subject.sfreq_hz, room, rng))
+    return made
+
+
+def _jolts(subject: Subject, room: Room, rng: np.random.Generator) -> list[Planted]:
+    """A touch or a jolt: for some tenths of a second a few electrodes, anywhere, swing steeply, each on its own: pointed like discharges,
+    but without a field."""
+    samples = round(rng.uniform(0.15, 0.9) * subject.sfreq_hz)
+    rows = rng.choice(N_CHANNELS, int(rng.integers(1, 5)), replace=False)
+    knots = max(4, round(samples / subject.sfreq_hz * rng.uniform(8.0, 25.0)))
+    wave_uv = np.zeros((N_CHANNELS, samples))
+    for row in rows:
+        swings = np.interp(np.linspace(0, knots - 1, samples), np.arange(knots), rng.normal(0, 1, knots))
+        wave_uv[row] = log_uniform(15, 80, rng) * swings * np.hanning(samples) ** 0.5
+    return [Planted(start=start_in(samples, subject.sfreq_hz, room, rng), wave_uv=wave_uv, core=(0, samples))]
 
 
 def _rhythmic_delta(subject: Subject, room: Room, rng: np.random.Generator) -> list[Planted]:
@@ -189,7 +213,7 @@ def _rhythmic_delta(subject: Subject, room: Room, rng: np.random.Generator) -> l
     course = np.sin(phase + skew * np.sin(phase)) * np.minimum(1.0, 4.0 * np.hanning(samples))
     side = float(rng.choice([-1.0, 0.0, 1.0], p=[0.2, 0.6, 0.2]))
     weights = field((0.6 * side, rng.uniform(0.0, 0.7)), rng.uniform(0.4, 0.6) if side else rng.uniform(0.6, 0.9))
-    return [place(course, subject.event_gain * spread_uv(25, 110, rng) * weights, sfreq_hz, room, rng)]
+    return [place(course, subject.event_gain * log_uniform(25, 110, rng) * weights, sfreq_hz, room, rng)]
 
 
 _MAKERS: dict[Variant, Callable[[Subject, Room, np.random.Generator], list[Planted]]] = {
@@ -205,4 +229,6 @@ _MAKERS: dict[Variant, Callable[[Subject, Room, np.random.Generator], list[Plant
     Variant.MOTOR_UNITS: _motor_units,
     Variant.MOVEMENT: _movement,
     Variant.RHYTHMIC_DELTA: _rhythmic_delta,
+    Variant.ALPHA_BURSTS: _alpha_bursts,
+    Variant.JOLTS: _jolts,
 }
