@@ -91,7 +91,7 @@ def test_every_state_lasts_where_it_was_planted(recorded: list[Recorded], read_b
 
 
 def test_subjects_never_cross_splits_and_every_split_has_some(read_back: list[tuple[Recording, list[Segment]]]) -> None:
-    assert Counter(recording.split for recording, _ in read_back) == {Split.TRAIN: 14, Split.VALIDATION: 2, Split.TEST: 4}
+    assert Counter(recording.split for recording, _ in read_back) == {Split.TRAIN: 12, Split.VALIDATION: 4, Split.TEST: 4}
     assert len({recording.subject for recording, _ in read_back}) == SUBJECTS
 
 
@@ -103,6 +103,18 @@ def test_opening_the_eyes_blocks_the_posterior_alpha(recorded: list[Recorded]) -
             ratios.append(power[State.EYES_CLOSED] / power[State.EYES_OPEN])  # type: ignore[operator]
     assert len(ratios) >= 5
     assert np.median(ratios) > 4
+
+
+def test_bursty_alpha_stops_again_and_again() -> None:
+    subject = dataclasses.replace(make_subject(1, SEED), alpha_uv=60.0, background_uv=1.0, mu_uv=0.0, alpha_width_hz=0.1)
+    weakest = {}
+    for bursty in (False, True):
+        one = dataclasses.replace(subject, alpha_is_bursty=bursty)
+        eeg_uv = make_background(one, [(0.0, 120.0, State.EYES_CLOSED)], np.random.default_rng(0))[CHANNEL_INDEX["O1"]]
+        band = signal.butter(4, [one.alpha_hz - 2, one.alpha_hz + 2], "bandpass", fs=one.sfreq_hz, output="sos")
+        level_uv = np.abs(signal.hilbert(signal.sosfiltfilt(band, eeg_uv)))
+        weakest[bursty] = np.quantile(level_uv, 0.25) / np.quantile(level_uv, 0.9)
+    assert weakest[True] < 0.5 * weakest[False]
 
 
 def alpha_power(one: Recorded, state: State) -> float | None:
@@ -221,6 +233,15 @@ def test_vertex_waves_are_too_short_for_k_complexes() -> None:
     events = plant_variants(subject, [(0.0, 600.0, State.N2)], np.random.default_rng(0))
     assert len(events) > 20
     assert max(event.wave_uv.shape[1] for event in events) / subject.sfreq_hz < 0.5
+
+
+def test_jolts_swing_each_electrode_on_its_own() -> None:
+    subject = dataclasses.replace(make_subject(1, SEED), variants=frozenset({Variant.JOLTS}))
+    events = plant_variants(subject, [(0.0, 2000.0, State.EYES_OPEN)], np.random.default_rng(0))
+    struck = [event.wave_uv[np.abs(event.wave_uv).max(axis=1) > 0] for event in events]
+    assert {len(rows) for rows in struck} == {1, 2, 3, 4}
+    alike = [abs(np.corrcoef(rows[:2])[0, 1]) for rows in struck if len(rows) > 1]
+    assert np.mean(alike) < 0.5
 
 
 def test_nothing_is_marked_on_an_electrode_that_is_not_recorded() -> None:
