@@ -59,3 +59,12 @@ def test_minutes_are_those_in_which_a_waveform_was_looked_for_and_what_is_false_
     precision = ThresholdTarget(measure="precision", bound=0.3)
     _, points = chosen([page] * 6 + [[]] * 6, [LOOKED] * 6 + [MARKED_ALONE] * 6, "ababab" * 2, sleep_spindle=precision)
     assert points[SPINDLE].false_per_minute == pytest.approx(6.0)  # twelve wrong events on six pages of ten seconds that were looked at
+
+
+def test_what_lies_over_a_reference_on_another_channel_is_no_false_alarm() -> None:
+    precision = ThresholdTarget(measure="precision", bound=0.2)
+    for onset_s, expected in ((2.5, 0.0), (4.0, 6.0)):
+        page = [event(SPINDLE, "C3", 2.0, 1.0, 0.3), event(SPINDLE, "Cz", onset_s, 0.4, 0.5)]
+        _, points = chosen([page] * 6, [LOOKED] * 6, "ababab", sleep_spindle=precision)
+        assert points[SPINDLE].false_per_minute == pytest.approx(expected)
+        assert points[SPINDLE].precision == pytest.approx(0.5)
