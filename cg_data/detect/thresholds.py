@@ -54,8 +54,8 @@ class TargetSettings(Settings):
 
     default: ThresholdTarget = ThresholdTarget()
     epileptiform: ThresholdTarget = Field(
-        default=ThresholdTarget(measure="false_per_minute", bound=0.25),
-        description="of spikes, of sharp waves and of their complexes, each: together they stay near one false alarm in two minutes",
+        default=ThresholdTarget(measure="false_per_minute", bound=0.15),
+        description="of spikes, of sharp waves and of their complexes, each: together they stay under one false alarm in two minutes",
     )
     waveforms: dict[Waveform, ThresholdTarget] = Field(default_factory=dict, description="of single waveforms, before all others")
 
