@@ -88,7 +88,8 @@ def choose_threshold(
     subjects: npt.ArrayLike | None = None,
     alarms: npt.ArrayLike | None = None,
 ) -> WorkingPoint:
-    """The working point of one waveform that meets `target` with the greatest recall (for `recall`, with the greatest precision).
+    """The working point of one waveform that meets `target` with the greatest recall (for `recall`, with the greatest precision; for
+    `false_per_minute`, with the greatest F1: a false alarm is not all that a low threshold lets through).
 
     Of thresholds that are equally good the lowest is taken. `alarms` tells the wrong events that are a false alarm of their own from those
     that only repeat one on another channel.
@@ -180,7 +181,7 @@ def _best(points: dict[str, Floats], target: ThresholdTarget) -> tuple[int, bool
     elif target.measure == "precision":
         meets, first, second = precision >= _bound(target), recall, precision
     else:
-        meets, first, second = points["false_per_minute_upper"] <= _bound(target), recall, precision
+        meets, first, second = points["false_per_minute_upper"] <= _bound(target), points["f1"], recall
     if not meets.any():
         return 0, False
     ranked = np.lexsort((second, first, meets))
