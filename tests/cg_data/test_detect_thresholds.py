@@ -248,3 +248,14 @@ def test_a_working_point_goes_through_json() -> None:
     for minutes, target in itertools.product((0.5, 20.0), (F1, PRECISION, RECALL, RATE)):
         point = _choose(target, minutes)
         assert WorkingPoint.model_validate_json(point.model_dump_json()) == point
+
+
+def test_under_a_bound_of_false_alarms_a_threshold_does_not_fall_below_the_greatest_f1() -> None:
+    scores = np.linspace(0.9, 0.1, 81)
+    hits = (scores > 0.5) | (np.arange(81) % 20 == 0)
+    alarms = np.zeros(81, dtype=np.bool_)
+    point = choose_threshold(scores, hits, 60, 100.0, ThresholdTarget(measure="false_per_minute", bound=0.5), alarms=alarms)
+    best = choose_threshold(scores, hits, 60, 100.0, ThresholdTarget())
+    assert point.threshold == best.threshold >= 0.5
+    assert point.met
+    assert point.recall < hits.sum() / 60
