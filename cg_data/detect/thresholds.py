@@ -89,7 +89,7 @@ def choose_threshold(
     alarms: npt.ArrayLike | None = None,
 ) -> WorkingPoint:
     """The working point of one waveform that meets `target` with the greatest recall (for `recall`, with the greatest precision; for
-    `false_per_minute`, with the greatest F1: a false alarm is not all that a low threshold lets through).
+    `false_per_minute`, with the greatest F0.5: a false alarm is not all that a low threshold lets through).
 
     Of thresholds that are equally good the lowest is taken. `alarms` tells the wrong events that are a false alarm of their own from those
     that only repeat one on another channel.
@@ -181,11 +181,16 @@ def _best(points: dict[str, Floats], target: ThresholdTarget) -> tuple[int, bool
     elif target.measure == "precision":
         meets, first, second = precision >= _bound(target), recall, precision
     else:
-        meets, first, second = points["false_per_minute_upper"] <= _bound(target), points["f1"], recall
+        meets, first, second = points["false_per_minute_upper"] <= _bound(target), _prudent(precision, recall), recall
     if not meets.any():
         return 0, False
     ranked = np.lexsort((second, first, meets))
     return int(ranked[-1]), True
+
+
+def _prudent(precision: Floats, recall: Floats) -> Floats:
+    """F0.5, in which precision weighs twice as much as recall (van Rijsbergen 1979)."""
+    return np.asarray(1.25 * precision * recall / np.maximum(0.25 * precision + recall, 1e-12))
 
 
 def _bound(target: ThresholdTarget) -> float:
