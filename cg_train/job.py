@@ -23,7 +23,8 @@ from cg_data.settings import PageSettings
 from cg_train.batches import SampleStore
 from cg_train.checkpoint import Keeper
 from cg_train.detector_run import DETECTOR, DetectorJob, final_figures, run_detector
-from cg_train.plan import accumulation, make_plan
+from cg_train.packs import check_batching
+from cg_train.plan import make_plan
 from cg_train.recipe import RECIPES, ComputeSettings, DetectorRecipe, StageRecipe, TrainSettings
 from cg_train.stage import StageJob, is_exported, make_tiny, open_store, run_stage
 from cg_train.tracking import Journal, Tracker, TrackingSettings, metrics_journal, progress_journal
@@ -115,7 +116,7 @@ def _planned_steps(recipe: StageRecipe, index: pa.Table, workers: int) -> int:
     """Raises:
     UserError: the recipe cannot be followed; said before anything starts.
     """
-    accumulation(recipe, workers)
+    check_batching(recipe, workers)
     return make_plan(index, recipe).steps
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -99,6 +99,25 @@ class LoraSettings(Settings):
     dropout: float = Field(default=0.0, ge=0, lt=1)
 
 
+class PaddedBatches(Settings):
+    """Micro-batches of equally many samples, of which the shorter ones are padded."""
+
+    kind: Literal["padded"] = "padded"
+    micro_batch: int = Field(default=4, ge=1, description="samples per worker and forward pass")
+    by_length: bool = Field(default=False, description="samples of near length share a micro-batch")
+
+
+class PackedBatches(Settings):
+    """Micro-batches of one row, in which samples of any length stand one behind the other and do not see each other (`cg_train.packs`)."""
+
+    kind: Literal["packed"] = "packed"
+    tokens: int = Field(default=4096, ge=64, description="most tokens per worker and forward pass")
+    images: int = Field(default=8, ge=1, description="most pages and pictures per worker and forward pass")
+
+
+Batching = Annotated[PaddedBatches | PackedBatches, Field(discriminator="kind")]
+
+
 class StageRecipe(Settings):
     """One fine-tuning stage. "Stage" is the paper's; DeepSpeed's is `zero_stage`."""
 
@@ -110,7 +129,9 @@ class StageRecipe(Settings):
     steps: int | None = Field(default=None, ge=1, description="optimiser steps; or give `epochs`")
     epochs: float | None = Field(default=None, gt=0, description="passes over the mixture, fractions allowed")
     global_batch: int = Field(default=256, ge=1)
-    micro_batch: int = Field(default=4, ge=1, description="samples per worker and forward pass")
+    batching: Batching = Field(
+        default=PaddedBatches(), description="how samples share forward passes, which weighs none of them differently"
+    )
     learning_rate: float = Field(default=1e-5, gt=0)
     weight_decay: float = Field(default=0.0, ge=0)
     warmup_fraction: float = Field(default=0.1, ge=0, le=1)
@@ -129,12 +150,28 @@ class StageRecipe(Settings):
         return self
 
     @model_validator(mode="after")
+    def _longest_fits_a_pack(self) -> Self:
+        if isinstance(self.batching, PackedBatches) and self.max_tokens > self.batching.tokens:
+            raise ValueError(
+                f"max_tokens {self.max_tokens} is above batching.tokens {self.batching.tokens}: such a sample would fit into no pack. "
+                "Raise batching.tokens or lower max_tokens"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _sight_has_no_words(self) -> Self:
         if self.objective == "sight" and ("language" in self.trainable or self.lora is not None):
             raise ValueError('with the objective "sight" only vision and projector can be trainable, without lora')
         if self.objective == "sight" and self.mixture.get(SampleKind.GENERAL, 0) > 0:
             raise ValueError('with the objective "sight" the mixture cannot hold general samples, which have no page')
+        if self.objective == "sight" and self.needs_lengths:
+            raise ValueError('with the objective "sight" all samples are of one length: set batching to {kind: padded} without by_length')
         return self
+
+    @property
+    def needs_lengths(self) -> bool:
+        """True where lengths of samples decide which of them share a forward pass."""
+        return isinstance(self.batching, PackedBatches) or self.batching.by_length
 
 
 class TrainSettings(Settings):

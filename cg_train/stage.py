@@ -15,6 +15,7 @@ from cg_data.records import content_id
 from cg_data.settings import PageSettings
 from cg_train import checkpoint, tracking
 from cg_train.batches import BatchMaker, Collate, SampleStore, prefetched, training_texts
+from cg_train.packs import Lengths, check_lengths
 from cg_train.plan import Plan, make_plan
 from cg_train.recipe import StageRecipe, TrainSettings
 from cg_train.step import StepReport, engine_config, import_deepspeed, make_engine, together, train_steps
@@ -109,12 +110,13 @@ def run_stage(job: StageJob, store: SampleStore, *, rank: int, workers: int, kee
     deepspeed, device = _init_group(job), _device(job)
     config = engine_config(job.recipe, job.settings, workers)
     plan, learner = together(lambda: (make_plan(store.index, job.recipe), _learner(job, device)), device)
+    lengths = _lengths(job, store, plan, learner, rank=rank, workers=workers) if job.recipe.needs_lengths else None
     engine = make_engine(learner.network, job.recipe, config, steps=plan.steps, gpu=job.settings.compute.gpu)
     name = fingerprint(job, plan)
     done = together(lambda: _resume(engine, keeper.resume_from, name, workers), device)
     journals = _Journals(Path(job.work_folder), rank)
     together(lambda: journals.cut(done), device)
-    make = _maker(job, store, plan, learner.collate, rank=rank, workers=workers)
+    make = _maker(job, store, plan, lengths, learner.collate, rank=rank, workers=workers)
     last = None
     batches = prefetched(make, range(done, plan.steps))
     for last in train_steps(engine, batches, declared=None if done else learner.declared, targets=learner.targets):
@@ -159,13 +161,28 @@ def _keep(engine: Any, keeper: checkpoint.Keeper, position: checkpoint.Position)
         keeper.keep(Path(folder), position.step)
 
 
-def _maker(job: StageJob, store: SampleStore, plan: Plan, collate: Collate, *, rank: int, workers: int) -> BatchMaker:
+def _lengths(job: StageJob, store: SampleStore, plan: Plan, learner: Learner, *, rank: int, workers: int) -> Lengths:
+    """Counted by all workers together, and kept for the other stages; every planned sample fits."""
+    from cg_train.model.lengths import length_files
+
+    folder, device = str(Path(job.work_folder).parent / "lengths"), _device(job)
+    files = together(lambda: length_files(folder, store, learner.processor, page=job.page, pictures=job.settings.pictures), device)
+    together(lambda: files.write(rank=rank, workers=workers), device)
+    lengths = together(files.read, device)
+    together(lambda: check_lengths(store.index, plan.rows, lengths, job.recipe.max_tokens), device)
+    return lengths
+
+
+def _maker(
+    job: StageJob, store: SampleStore, plan: Plan, lengths: Lengths | None, collate: Collate, *, rank: int, workers: int
+) -> BatchMaker:
     return BatchMaker(
         store=store,
         plan=plan,
         rank=rank,
         workers=workers,
-        micro_batch=job.recipe.micro_batch,
+        batching=job.recipe.batching,
+        lengths=lengths,
         seed=job.recipe.seed,
         gain_log2=job.recipe.gain_log2,
         collate=collate,

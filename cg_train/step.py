@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from cg_data.errors import ConfigError, UserError
 from cg_train.batches import StepBatch, to_device
-from cg_train.plan import accumulation
 from cg_train.recipe import StageRecipe, TrainSettings
 
 if TYPE_CHECKING:
@@ -81,11 +80,15 @@ def _hidden(name: str) -> Iterator[None]:
 
 
 def engine_config(recipe: StageRecipe, settings: TrainSettings, workers: int) -> dict[str, Any]:
-    """The DeepSpeed configuration of a stage (https://www.deepspeed.ai/docs/config-json)."""
+    """The DeepSpeed configuration of a stage (https://www.deepspeed.ai/docs/config-json).
+
+    DeepSpeed is told of one forward pass per step, so that it divides by no number of them: how many there are differs from step to step
+    where samples are packed, and `_one_step` says which is the last.
+    """
     return {
         "train_batch_size": recipe.global_batch,
-        "train_micro_batch_size_per_gpu": recipe.micro_batch,
-        "gradient_accumulation_steps": accumulation(recipe, workers),
+        "train_micro_batch_size_per_gpu": recipe.global_batch // workers,
+        "gradient_accumulation_steps": 1,
         "gradient_clipping": recipe.gradient_clip,
         "bf16": {"enabled": settings.precision == "bfloat16"},
         "zero_optimization": {"stage": settings.zero_stage, "stage3_gather_16bit_weights_on_model_save": True},
@@ -194,14 +197,15 @@ def _one_step(engine: Any, batch: StepBatch, targets: Targets) -> tuple[float, i
     micro = [to_device(inputs, engine.device) for inputs in batch.micro_batches]
     tokens = torch.stack([targets(inputs) for inputs in micro]).sum()
     dist.all_reduce(tokens)
-    # DeepSpeed averages gradients over workers and accumulated micro-batches; dividing by this makes that mean the mean over all targets.
-    share = tokens / (dist.get_world_size() * len(micro))
+    # DeepSpeed averages gradients over workers and adds up those of micro-batches; dividing by this makes that the mean over all targets.
+    share = tokens / dist.get_world_size()
     total = torch.zeros((), device=engine.device, dtype=torch.float64)
-    for inputs in micro:
+    for number, inputs in enumerate(micro, start=1):
+        engine.set_gradient_accumulation_boundary(number == len(micro))
         loss = engine(**inputs, num_items_in_batch=share).loss
         engine.backward(loss)
-        engine.step()
-        total += loss.detach().double() / (len(micro) * dist.get_world_size())
+        total += loss.detach().double() / dist.get_world_size()
+    engine.step()
     dist.all_reduce(total)
     return float(total), int(tokens)
 

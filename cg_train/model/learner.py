@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 import torch
@@ -12,11 +12,12 @@ import torch
 from cg_data.settings import PageSettings
 from cg_data.shards import read_annotations
 from cg_train.batches import Collate
-from cg_train.model.encode import training_batch
+from cg_train.model.encode import Batch, training_batch
 from cg_train.model.export import export_folder
 from cg_train.model.load import load_model, set_trainable
+from cg_train.model.pack import packed_batch
 from cg_train.model.sight import FindingsReader, positive_weights, sight_batch, sight_targets
-from cg_train.recipe import PictureSettings, StageRecipe
+from cg_train.recipe import PackedBatches, PictureSettings, StageRecipe
 from cg_train.step import Targets, answer_targets
 
 
@@ -69,12 +70,13 @@ def load_learner(
     loaded.model.config.text_config.use_cache = False  # of keys and values, which training has no use for
     if gradient_checkpointing:
         loaded.model.gradient_checkpointing_enable({"use_reentrant": False})
+    together: Callable[..., Batch] = training_batch
+    if isinstance(recipe.batching, PackedBatches):
+        together = functools.partial(packed_batch, positions_of=loaded.model.model.get_rope_index)
     model, _ = set_trainable(loaded.model, recipe.trainable, recipe.lora, seed=recipe.seed)
     network: torch.nn.Module = model
     targets: Targets = answer_targets
-    collate: Collate = functools.partial(
-        training_batch, processor=loaded.processor, page=page, pictures=pictures, max_tokens=recipe.max_tokens
-    )
+    collate: Collate = functools.partial(together, processor=loaded.processor, page=page, pictures=pictures, max_tokens=recipe.max_tokens)
     if recipe.objective == "sight":
         annotations = {annotation.segment_id: annotation for annotation in read_annotations(annotations_uri)}
         network = FindingsReader(model, positive_weights(annotations.values(), page), recipe.seed)

@@ -23,7 +23,7 @@ from cg_data.vocabulary import SampleKind, SampleSource
 from cg_train.batches import SampleStore
 from cg_train.checkpoint import Keeper
 from cg_train.model.encode import IGNORED, training_batch
-from cg_train.recipe import PictureSettings, StageRecipe, TrainSettings
+from cg_train.recipe import PaddedBatches, PictureSettings, StageRecipe, TrainSettings
 from cg_train.stage import StageJob, run_stage
 from cg_train.tracking import ledger, metrics_journal
 from tests.cg_train.model_small import PAGE, PICTURES, SAMPLES, SIZES, build, pages_of
@@ -155,7 +155,7 @@ MIXED = StageRecipe(
     mixture={SampleKind.CAPTION: 1.0, SampleKind.GENERAL: 1.0},
     steps=8,
     global_batch=4,
-    micro_batch=1,
+    batching=PaddedBatches(micro_batch=1),
     learning_rate=5e-3,
     trainable=("projector", "language"),
 )

@@ -18,7 +18,7 @@ from cg_data.vocabulary import SampleKind
 from cg_train.batches import SampleStore
 from cg_train.checkpoint import Keeper
 from cg_train.model.load import load_model
-from cg_train.recipe import StageRecipe, TrainSettings
+from cg_train.recipe import PaddedBatches, StageRecipe, TrainSettings
 from cg_train.stage import StageJob, is_exported, make_tiny, run_stage
 from cg_train.tracking import ledger, metrics_journal
 from tests.cg_train.model_small import PAGE, SIZES
@@ -28,7 +28,7 @@ SIGHT = StageRecipe(
     mixture={SampleKind.CAPTION: 1.0},
     steps=4,
     global_batch=4,
-    micro_batch=2,
+    batching=PaddedBatches(micro_batch=2),
     learning_rate=5e-3,
     trainable=("vision", "projector"),
     checkpoint_every=2,

@@ -11,13 +11,18 @@ import torch.multiprocessing as mp
 
 from cg_data.errors import ConfigError, UserError
 from cg_train.batches import StepBatch
-from cg_train.recipe import StageRecipe, TrainSettings
+from cg_train.recipe import PaddedBatches, StageRecipe, TrainSettings
 from cg_train.step import StepReport, engine_config, learning_rate_factor, make_engine, together, train_steps
 from tests.cg_train.train_small import SmallModel, free_port, join_group, small_batch
 
 STEPS = 6
 RECIPE = StageRecipe(
-    mixture={"open": 1.0}, steps=STEPS, global_batch=8, micro_batch=2, learning_rate=1e-2, trainable=("vision", "language")
+    mixture={"open": 1.0},
+    steps=STEPS,
+    global_batch=8,
+    batching=PaddedBatches(micro_batch=2),
+    learning_rate=1e-2,
+    trainable=("vision", "language"),
 )  # type: ignore[arg-type]
 SETTINGS = TrainSettings(precision="float32", zero_stage=2, stage1=RECIPE, stage2=RECIPE)
 
