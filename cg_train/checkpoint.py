@@ -1,22 +1,29 @@
 """State of a stage in a folder: engine, place in the plan, random generators. What is loaded continues bit for bit on CPU.
 
-Whether a folder is complete is not decided here: Ray registers a checkpoint after all workers have reported theirs, and only registered
-ones are offered for loading. Nothing may look for the newest folder itself, for it may be half written or not registered.
+Ray registers a checkpoint after all workers have reported theirs, and only registered ones are offered for loading: nothing may look for
+the newest folder itself, for it may be half written or not registered. What was registered may still have lost bytes since, on a full or
+failing disk, so every worker seals its part with the length and hash of each file, and the newest checkpoint that is as it was sealed is
+taken.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import json
+import logging
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from cg_data.errors import ConfigError
+from cg_data.errors import ConfigError, UserError
 
 _RANDOM = "random-rank{rank}.pt"
+_SEAL = "sealed-rank{rank}.json"
+_log = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -32,12 +39,78 @@ class Position:
 class Keeper:
     """Where checkpoints go and come from.
 
-    `resume_from` is the merged folder to continue from, None for a fresh start. Every worker calls `keep` after the same steps with the
-    folder of its part, or with None if it has no part.
+    `resume_from` are the merged folders to continue from, newest first, none for a fresh start. Every worker calls `keep` after the same
+    steps with the sealed folder of its part, or with None if it has no part.
     """
 
-    resume_from: Path | None
+    resume_from: Sequence[Path]
     keep: Callable[[Path | None, int], None]
+
+
+def seal(folder: Path, *, rank: int, parts: int) -> None:
+    """Note length and SHA-256 of every file of worker `rank`'s part in `folder`; a whole checkpoint has `parts` sealed parts."""
+    files = {path.relative_to(folder).as_posix(): _print(path) for path in sorted(folder.rglob("*")) if path.is_file()}
+    (folder / _SEAL.format(rank=rank)).write_text(json.dumps({"parts": parts, "files": files}))
+
+
+def newest_whole(folders: Sequence[Path], *, rank: int, workers: int) -> Path | None:
+    """The first of `folders` in which every file is as it was sealed; all workers call it, each reads its share, all get the same.
+
+    Raises:
+        UserError: there are folders, and all of them are damaged.
+    """
+    told = []
+    for folder in folders:
+        found = next((reason for reason in _from_all(_damage(folder, rank, workers)) if reason), None)
+        if found is None:
+            if told:
+                _log.warning("%s: damaged (%s). Training goes on from %s.", folder.parent, "; ".join(told), folder.name)
+            return folder
+        told.append(f"{folder.name}: {found}")
+    if told:
+        raise UserError(
+            f"{folders[0].parent}: no checkpoint there is whole ({'; '.join(told)}). Delete that folder to train this step anew."
+        )
+    return None
+
+
+def _damage(folder: Path, rank: int, workers: int) -> str | None:
+    """What is wrong with worker `rank`'s share of the files of a merged folder. A file of several parts must be as one of them has it."""
+    sealed: dict[str, list[list[Any]]] = {}
+    seals = sorted(folder.glob(_SEAL.format(rank="*")))
+    parts = 0
+    for path in seals:
+        try:
+            told: Mapping[str, Any] = json.loads(path.read_text())
+            parts = int(told["parts"])
+            for name, known in told["files"].items():
+                sealed.setdefault(name, []).append(known)
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            return f"{path.name} cannot be read ({error})"
+    if not seals or len(seals) != parts:
+        return f"{len(seals)} of {parts or 'its'} parts are sealed"
+    for name in sorted(sealed)[rank::workers]:
+        path = folder / name
+        if not path.is_file():
+            return f"{name} is missing"
+        if _print(path) not in sealed[name]:
+            return f"{name} is not as it was written"
+    return None
+
+
+def _print(path: Path) -> list[Any]:
+    with path.open("rb") as file:
+        return [path.stat().st_size, hashlib.file_digest(file, "sha256").hexdigest()]
+
+
+def _from_all(mine: str | None) -> list[str | None]:
+    import torch.distributed as dist
+
+    if not dist.is_initialized():
+        return [mine]
+    everyones: list[str | None] = [None] * dist.get_world_size()
+    dist.all_gather_object(everyones, mine)
+    return everyones
 
 
 def save(engine: Any, folder: Path, position: Position) -> None:
@@ -55,6 +128,7 @@ def save(engine: Any, folder: Path, position: Position) -> None:
         exclude_frozen_parameters=True,
     )
     torch.save(_random_state(), folder / _RANDOM.format(rank=dist.get_rank()))
+    seal(folder, rank=dist.get_rank(), parts=dist.get_world_size())
 
 
 def load(engine: Any, folder: Path, *, fingerprint: str, workers: int) -> Position:

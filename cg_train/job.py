@@ -152,7 +152,7 @@ def _summary(journal: Journal) -> dict[str, Any]:
 def _stages_worker(jobs: Sequence[StageJob], tiny_folder: str) -> UserError | None:
     context = _prepare_worker(jobs[0].settings.compute)
     rank, workers = context.get_world_rank(), context.get_world_size()
-    with _checkpoint_folder() as folder:
+    with _checkpoint_folders() as folders:
         try:
             store = open_store(jobs[0])
             make_tiny(jobs[0], tiny_folder, rank=rank)
@@ -160,8 +160,8 @@ def _stages_worker(jobs: Sequence[StageJob], tiny_folder: str) -> UserError | No
                 if is_exported(job):  # before the group was started anew
                     continue
                 label = f"{job.name}-{job.identity[:12]}"
-                mine = folder is not None and folder.name.startswith(_checkpoint_name(label, ""))
-                keeper = Keeper(resume_from=folder if mine else None, keep=functools.partial(_report, label))
+                mine = [folder for folder in folders if folder.name.startswith(_checkpoint_name(label, ""))]
+                keeper = Keeper(resume_from=mine, keep=functools.partial(_report, label, [folder.name for folder in mine]))
                 run_stage(job, store, rank=rank, workers=workers, keeper=keeper)
         except UserError as error:
             return error
@@ -209,9 +209,9 @@ def train_detector(
 
 def _detector_worker(job: DetectorJob) -> dict[str, Any] | UserError:
     context = _prepare_worker(job.recipe.compute)
-    with _checkpoint_folder() as folder:
+    with _checkpoint_folders() as folders:
         try:
-            keeper = Keeper(resume_from=folder, keep=functools.partial(_report, DETECTOR))
+            keeper = Keeper(resume_from=folders, keep=functools.partial(_report, DETECTOR, [folder.name for folder in folders]))
             return run_detector(job, rank=context.get_world_rank(), workers=context.get_world_size(), keeper=keeper)
         except UserError as error:
             return error
@@ -313,28 +313,31 @@ def _prepare_worker(compute: ComputeSettings) -> ray.train.TrainContext:
 
 
 @contextlib.contextmanager
-def _checkpoint_folder() -> Iterator[Path | None]:
-    """The last checkpoint that Ray registered, as a local folder."""
+def _checkpoint_folders() -> Iterator[list[Path]]:
+    """The checkpoints that Ray registered and still keeps, newest first, as local folders."""
     import ray.train
 
-    last = ray.train.get_checkpoint()
-    if last is None:
-        yield None
-    else:
-        with last.as_directory() as folder:
-            yield Path(folder)
+    with contextlib.ExitStack() as opened:
+        kept = reversed(ray.train.get_all_reported_checkpoints())
+        yield [Path(opened.enter_context(reported.checkpoint.as_directory())) for reported in kept]
 
 
 def _checkpoint_name(label: str, step: str) -> str:
     return f"checkpoint-{label}-{step}"
 
 
-def _report(label: str, folder: Path | None, step: int) -> None:
-    """Hand this worker's part of a checkpoint to Ray, which merges the parts of all and registers them as one."""
+def _report(label: str, registered: Sequence[str], folder: Path | None, step: int) -> None:
+    """Hand this worker's part of a checkpoint to Ray, which merges the parts of all and registers them as one.
+
+    One that is made anew because it was damaged gets a name of its own: Ray will delete the folder of the damaged one.
+    """
     import ray.train
 
     part = None if folder is None else ray.train.Checkpoint.from_directory(str(folder))
-    ray.train.report({"step": step}, checkpoint=part, checkpoint_dir_name=_checkpoint_name(label, f"{step:08d}"))
+    name = _checkpoint_name(label, f"{step:08d}")
+    while name in registered:
+        name += "-again"
+    ray.train.report({"step": step}, checkpoint=part, checkpoint_dir_name=name)
 
 
 def _absolute(uri: str) -> str:

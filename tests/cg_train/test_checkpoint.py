@@ -1,17 +1,20 @@
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import torch.multiprocessing as mp
 
-from cg_data.errors import ConfigError
-from cg_train.checkpoint import Position, load, save
+from cg_data.errors import ConfigError, UserError
+from cg_train.checkpoint import Position, load, newest_whole, save, seal
 from cg_train.recipe import TrainSettings
 from cg_train.step import engine_config, make_engine, train_steps
 from tests.cg_train.test_step import RECIPE, SETTINGS, STEPS, step_batches
-from tests.cg_train.train_small import SmallModel
+from tests.cg_train.train_small import SmallModel, free_port, join_group
 
 
 def _engine(seed: int, zero_stage: int) -> object:
@@ -45,3 +48,68 @@ def test_a_checkpoint_of_another_plan_or_of_more_workers_is_refused(tmp_path: Pa
         load(engine, tmp_path, fingerprint="g", workers=1)
     with pytest.raises(ConfigError, match=r"made by 1 workers, and compute\.workers is 2"):
         load(engine, tmp_path, fingerprint="f", workers=2)
+
+
+def _flip(path: Path) -> None:
+    held = bytearray(path.read_bytes())
+    held[len(held) // 2] ^= 1
+    path.write_bytes(held)
+
+
+def _cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+def _sealed(folder: Path, ranks: tuple[int, ...] = (0, 1)) -> Path:
+    """A merged folder of two workers' parts, each with a file of its own and one that both write."""
+    folder.mkdir()
+    for rank in ranks:
+        part = folder.with_name(f"{folder.name}-part{rank}")
+        (part / "step1").mkdir(parents=True)
+        (part / "step1" / f"state-{rank}").write_bytes(bytes(range(200)) * (rank + 1))
+        (part / "latest").write_text("step1")
+        seal(part, rank=rank, parts=2)
+        for path in [path for path in part.rglob("*") if path.is_file()]:
+            (folder / path.relative_to(part)).parent.mkdir(exist_ok=True)
+            path.rename(folder / path.relative_to(part))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("name", "harm"),
+    [(name, harm) for name in ("step1/state-1", "latest") for harm in (_flip, _cut, Path.unlink)]
+    + [("sealed-rank1.json", _cut), ("sealed-rank1.json", Path.unlink)],
+)
+@pytest.mark.usefixtures("process_group")
+def test_of_checkpoints_that_lost_bytes_the_one_before_is_taken_and_it_is_said(
+    name: str, harm: Callable[[Path], None], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    new, old = _sealed(tmp_path / "new"), _sealed(tmp_path / "old")
+    assert newest_whole([new, old], rank=0, workers=1) == new
+    harm(new / name)
+    with caplog.at_level(logging.WARNING):
+        assert newest_whole([new, old], rank=0, workers=1) == old
+    assert "damaged (new: " in caplog.text
+    harm(old / name)
+    with pytest.raises(UserError, match=r"no checkpoint there is whole \(new: .*; old: .*Delete that folder"):
+        newest_whole([new, old], rank=0, workers=1)
+
+
+@pytest.mark.usefixtures("process_group")
+def test_a_checkpoint_of_which_a_worker_s_part_never_came_is_not_taken(tmp_path: Path) -> None:
+    half, old = _sealed(tmp_path / "half", ranks=(1,)), _sealed(tmp_path / "old")
+    assert newest_whole([half, old], rank=0, workers=1) == old
+    assert newest_whole([], rank=0, workers=1) is None
+
+
+def _agree(rank: int, port: int, root: str) -> None:
+    join_group(port, rank, 2)
+    folders = [Path(root) / "new", Path(root) / "old"]
+    (Path(root) / f"taken-{rank}").write_text(str(newest_whole(folders, rank=rank, workers=2)))
+
+
+def test_all_workers_take_the_same_checkpoint_when_one_of_them_finds_damage(tmp_path: Path) -> None:
+    new, old = _sealed(tmp_path / "new"), _sealed(tmp_path / "old")
+    _flip(new / "step1" / "state-1")
+    mp.start_processes(_agree, args=(free_port(), str(tmp_path)), nprocs=2, start_method="spawn")
+    assert {(tmp_path / f"taken-{rank}").read_text() for rank in (0, 1)} == {str(old)}
