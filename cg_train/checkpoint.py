@@ -1,4 +1,5 @@
-"""State of a stage in a folder: engine, place in the plan, random generators. What is loaded continues bit for bit on CPU.
+"""State of a stage in a folder: engine, place in the plan, random generators. What is loaded continues bit for bit on CPU, and on another
+number of workers up to rounding.
 
 Ray registers a checkpoint after all workers have reported theirs, and only registered ones are offered for loading: nothing may look for
 the newest folder itself, for it may be half written or not registered. What was registered may still have lost bytes since, on a full or
@@ -12,7 +13,11 @@ import dataclasses
 import hashlib
 import json
 import logging
+import os
 import random
+import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,16 +28,16 @@ from cg_data.errors import ConfigError, UserError
 
 _RANDOM = "random-rank{rank}.pt"
 _SEAL = "sealed-rank{rank}.json"
+_MOST_PROCESSES = 8
 _log = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Position:
-    """Where a stage stands: `step` optimiser steps of the plan named by `fingerprint` are done, by `workers` workers."""
+    """Where a stage stands: `step` optimiser steps of the plan named by `fingerprint` are done."""
 
     step: int
     fingerprint: str
-    workers: int
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -59,7 +64,7 @@ def newest_whole(folders: Sequence[Path], *, rank: int, workers: int) -> Path | 
     Raises:
         UserError: there are folders, and all of them are damaged.
     """
-    told = []
+    told: list[str] = []
     for folder in folders:
         found = next((reason for reason in _from_all(_damage(folder, rank, workers)) if reason), None)
         if found is None:
@@ -131,36 +136,75 @@ def save(engine: Any, folder: Path, position: Position) -> None:
     seal(folder, rank=dist.get_rank(), parts=dist.get_world_size())
 
 
-def load(engine: Any, folder: Path, *, fingerprint: str, workers: int) -> Position:
-    """Restore engine and random generators from the merged folder of all workers.
+def is_of_other_size(folder: Path, workers: int) -> bool:
+    """Whether the merged folder holds optimiser states scattered over another number of workers, which must be put together first."""
+    return _parts(folder) != workers and any(folder.rglob("*optim_states.pt"))
+
+
+def put_together(folder: Path, into: Path) -> None:
+    """Write the scattered states of a merged folder as DeepSpeed's universal checkpoint, which any number of workers can load.
+
+    One worker calls it, for all (Lian et al. 2024, "Universal Checkpointing"). `into` is emptied before.
 
     Raises:
-        ConfigError: the checkpoint belongs to another plan or to another number of workers.
+        UserError: DeepSpeed cannot convert it.
+    """
+    shutil.rmtree(into, ignore_errors=True)
+    tag = (folder / "latest").read_text().strip()
+    processes = str(min(_MOST_PROCESSES, os.cpu_count() or 1))
+    command = [sys.executable, "-m", "deepspeed.checkpoint.ds_to_universal", "--inject_missing_state"]
+    command += ["--input_folder", str(folder / tag), "--output_folder", str(into / tag)]
+    command += ["--num_extract_workers", processes, "--num_merge_workers", processes]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        last = (done.stderr.strip() or "no message").splitlines()[-1]
+        raise UserError(
+            f"{folder}: the checkpoint is of {_parts(folder)} workers and cannot be made into one for another number ({last}). "
+            f"Set compute.workers to {_parts(folder)}, or delete {folder.parent} to train this step anew."
+        )
+    shutil.copy(folder / "latest", into / "latest")
+
+
+def load(engine: Any, folder: Path, *, fingerprint: str, states: Path | None = None) -> Position:
+    """Restore engine and random generators from the merged folder of all workers; all workers call it.
+
+    Args:
+        states: what `put_together` made of it, where `is_of_other_size`; the engine's configuration must say `load_universal` then.
+
+    Raises:
+        ConfigError: the checkpoint belongs to another plan.
     """
     import torch
     import torch.distributed as dist
 
-    _check(folder, workers)
+    rank, workers = dist.get_rank(), dist.get_world_size()
     tag = (folder / "latest").read_text().strip()
-    _, client = engine.load_checkpoint(str(folder), tag=tag, load_module_strict=False)
+    _, client = engine.load_checkpoint(str(states or folder), tag=tag, load_module_strict=False)
     position = Position(**client["position"])
     if position.fingerprint != fingerprint:
         raise ConfigError(
             f"{folder.parent}: the checkpoints there were made with other samples or another recipe. "
             "Choose another --run folder, or delete that folder to train this step anew."
         )
-    _set_random_state(torch.load(folder / _RANDOM.format(rank=dist.get_rank()), weights_only=False))
+    if _parts(folder) == workers:
+        _set_random_state(torch.load(folder / _RANDOM.format(rank=rank), weights_only=False))
+    else:  # nobody's generators are those of so many workers: new ones, the same whenever this is loaded
+        _seed(f"{fingerprint} {position.step} {rank} of {workers}")
     return position
 
 
-def _check(folder: Path, workers: int) -> None:
-    """DeepSpeed cannot load a state at another number of workers; say so before it does, in words that name the setting."""
-    saved = len(list(folder.glob(_RANDOM.format(rank="*"))))
-    if saved != workers:
-        raise ConfigError(
-            f"{folder.parent}: the checkpoints there were made by {saved} workers, and compute.workers is {workers}. "
-            f"Set compute.workers to {saved}, or delete that folder to train this step anew."
-        )
+def _parts(folder: Path) -> int:
+    """By how many workers the checkpoint was made."""
+    return len(list(folder.glob(_RANDOM.format(rank="*"))))
+
+
+def _seed(key: str) -> None:
+    import torch
+
+    seed = int.from_bytes(hashlib.sha256(key.encode()).digest()[:4], "little")
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
 
 
 def _random_state() -> dict[str, Any]:

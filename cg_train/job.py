@@ -98,7 +98,7 @@ def train_stages(
         for stage in stages
     ]
     index = SampleStore(samples_uris).index
-    steps = [_planned_steps(stage.recipe, index, settings.compute.workers) for stage in stages]
+    steps = [_planned_steps(stage.recipe, index, settings.compute) for stage in stages]
     worker = functools.partial(_stages_worker, jobs, str(storage.local_path(tiny_folder).absolute()))
     group = _Background(lambda: _fit(worker, name=STAGES, folder=folder, compute=settings.compute))
     for stage, job, total in zip(stages, jobs, steps, strict=True):
@@ -111,11 +111,12 @@ STAGES = "stages"
 """Folder of Ray Train's checkpoints of all stages."""
 
 
-def _planned_steps(recipe: StageRecipe, index: pa.Table, workers: int) -> int:
+def _planned_steps(recipe: StageRecipe, index: pa.Table, compute: ComputeSettings) -> int:
     """Raises:
     UserError: the recipe cannot be followed; said before anything starts.
     """
-    accumulation(recipe, workers)
+    for workers in compute.sizes:
+        accumulation(recipe, workers)
     return make_plan(index, recipe).steps
 
 
@@ -232,7 +233,7 @@ def _fit(worker: Callable[[], Any], *, name: str, folder: Path, compute: Compute
     trainer = _trainer_class()(
         worker,
         scaling_config=ScalingConfig(
-            num_workers=compute.workers, use_gpu=compute.gpu, resources_per_worker={"CPU": compute.cpus_per_worker, "GPU": int(compute.gpu)}
+            num_workers=_asked(compute), use_gpu=compute.gpu, resources_per_worker={"CPU": compute.cpus_per_worker, "GPU": int(compute.gpu)}
         ),
         torch_config=TorchConfig(backend="nccl" if compute.gpu else "gloo"),
         run_config=RunConfig(
@@ -285,6 +286,11 @@ def _mendable(error: Any) -> UserError | None:
     return None
 
 
+def _asked(compute: ComputeSettings) -> int | tuple[int, int]:
+    """As Ray Train takes it: a number of workers, or the least and the most."""
+    return compute.workers if len(compute.sizes) == 1 else (compute.sizes[0], compute.workers)
+
+
 def _check_resources(compute: ComputeSettings) -> None:
     """Raises:
     ClusterError: the cluster never had what the workers ask for, so they would wait for ever.
@@ -292,11 +298,12 @@ def _check_resources(compute: ComputeSettings) -> None:
     import ray
 
     offered = ray.cluster_resources()
-    wanted = {"CPU": compute.workers * compute.cpus_per_worker, "GPU": float(compute.workers * compute.gpu)}
+    least = compute.sizes[0]
+    wanted = {"CPU": least * compute.cpus_per_worker, "GPU": float(least * compute.gpu)}
     for resource, amount in wanted.items():
         if offered.get(resource, 0.0) < amount:
             raise ClusterError(
-                f"train.compute: {compute.workers} workers need {amount:g} {resource}, and the cluster has {offered.get(resource, 0.0):g}. "
+                f"train.compute: {least} workers need {amount:g} {resource}, and the cluster has {offered.get(resource, 0.0):g}. "
                 "Lower compute.workers or start a larger cluster."
             )
 
