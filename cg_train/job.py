@@ -98,7 +98,7 @@ def train_stages(
         for stage in stages
     ]
     index = SampleStore(samples_uris).index
-    steps = [_planned_steps(stage.recipe, index, settings.compute.workers) for stage in stages]
+    steps = [_planned_steps(stage.recipe, index, settings.compute) for stage in stages]
     worker = functools.partial(_stages_worker, jobs, str(storage.local_path(tiny_folder).absolute()))
     group = _Background(lambda: _fit(worker, name=STAGES, folder=folder, compute=settings.compute))
     for stage, job, total in zip(stages, jobs, steps, strict=True):
@@ -111,11 +111,12 @@ STAGES = "stages"
 """Folder of Ray Train's checkpoints of all stages."""
 
 
-def _planned_steps(recipe: StageRecipe, index: pa.Table, workers: int) -> int:
+def _planned_steps(recipe: StageRecipe, index: pa.Table, compute: ComputeSettings) -> int:
     """Raises:
     UserError: the recipe cannot be followed; said before anything starts.
     """
-    accumulation(recipe, workers)
+    for workers in compute.sizes:
+        accumulation(recipe, workers)
     return make_plan(index, recipe).steps
 
 
@@ -152,7 +153,7 @@ def _summary(journal: Journal) -> dict[str, Any]:
 def _stages_worker(jobs: Sequence[StageJob], tiny_folder: str) -> UserError | None:
     context = _prepare_worker(jobs[0].settings.compute)
     rank, workers = context.get_world_rank(), context.get_world_size()
-    with _checkpoint_folder() as folder:
+    with _checkpoint_folders() as folders:
         try:
             store = open_store(jobs[0])
             make_tiny(jobs[0], tiny_folder, rank=rank)
@@ -160,8 +161,8 @@ def _stages_worker(jobs: Sequence[StageJob], tiny_folder: str) -> UserError | No
                 if is_exported(job):  # before the group was started anew
                     continue
                 label = f"{job.name}-{job.identity[:12]}"
-                mine = folder is not None and folder.name.startswith(_checkpoint_name(label, ""))
-                keeper = Keeper(resume_from=folder if mine else None, keep=functools.partial(_report, label))
+                mine = [folder for folder in folders if folder.name.startswith(_checkpoint_name(label, ""))]
+                keeper = Keeper(resume_from=mine, keep=functools.partial(_report, label, [folder.name for folder in mine]))
                 run_stage(job, store, rank=rank, workers=workers, keeper=keeper)
         except UserError as error:
             return error
@@ -209,9 +210,9 @@ def train_detector(
 
 def _detector_worker(job: DetectorJob) -> dict[str, Any] | UserError:
     context = _prepare_worker(job.recipe.compute)
-    with _checkpoint_folder() as folder:
+    with _checkpoint_folders() as folders:
         try:
-            keeper = Keeper(resume_from=folder, keep=functools.partial(_report, DETECTOR))
+            keeper = Keeper(resume_from=folders, keep=functools.partial(_report, DETECTOR, [folder.name for folder in folders]))
             return run_detector(job, rank=context.get_world_rank(), workers=context.get_world_size(), keeper=keeper)
         except UserError as error:
             return error
@@ -232,7 +233,7 @@ def _fit(worker: Callable[[], Any], *, name: str, folder: Path, compute: Compute
     trainer = _trainer_class()(
         worker,
         scaling_config=ScalingConfig(
-            num_workers=compute.workers, use_gpu=compute.gpu, resources_per_worker={"CPU": compute.cpus_per_worker, "GPU": int(compute.gpu)}
+            num_workers=_asked(compute), use_gpu=compute.gpu, resources_per_worker={"CPU": compute.cpus_per_worker, "GPU": int(compute.gpu)}
         ),
         torch_config=TorchConfig(backend="nccl" if compute.gpu else "gloo"),
         run_config=RunConfig(
@@ -285,6 +286,11 @@ def _mendable(error: Any) -> UserError | None:
     return None
 
 
+def _asked(compute: ComputeSettings) -> int | tuple[int, int]:
+    """As Ray Train takes it: a number of workers, or the least and the most."""
+    return compute.workers if len(compute.sizes) == 1 else (compute.sizes[0], compute.workers)
+
+
 def _check_resources(compute: ComputeSettings) -> None:
     """Raises:
     ClusterError: the cluster never had what the workers ask for, so they would wait for ever.
@@ -292,11 +298,12 @@ def _check_resources(compute: ComputeSettings) -> None:
     import ray
 
     offered = ray.cluster_resources()
-    wanted = {"CPU": compute.workers * compute.cpus_per_worker, "GPU": float(compute.workers * compute.gpu)}
+    least = compute.sizes[0]
+    wanted = {"CPU": least * compute.cpus_per_worker, "GPU": float(least * compute.gpu)}
     for resource, amount in wanted.items():
         if offered.get(resource, 0.0) < amount:
             raise ClusterError(
-                f"train.compute: {compute.workers} workers need {amount:g} {resource}, and the cluster has {offered.get(resource, 0.0):g}. "
+                f"train.compute: {least} workers need {amount:g} {resource}, and the cluster has {offered.get(resource, 0.0):g}. "
                 "Lower compute.workers or start a larger cluster."
             )
 
@@ -313,28 +320,31 @@ def _prepare_worker(compute: ComputeSettings) -> ray.train.TrainContext:
 
 
 @contextlib.contextmanager
-def _checkpoint_folder() -> Iterator[Path | None]:
-    """The last checkpoint that Ray registered, as a local folder."""
+def _checkpoint_folders() -> Iterator[list[Path]]:
+    """The checkpoints that Ray registered and still keeps, newest first, as local folders."""
     import ray.train
 
-    last = ray.train.get_checkpoint()
-    if last is None:
-        yield None
-    else:
-        with last.as_directory() as folder:
-            yield Path(folder)
+    with contextlib.ExitStack() as opened:
+        kept = reversed(ray.train.get_all_reported_checkpoints())
+        yield [Path(opened.enter_context(reported.checkpoint.as_directory())) for reported in kept]
 
 
 def _checkpoint_name(label: str, step: str) -> str:
     return f"checkpoint-{label}-{step}"
 
 
-def _report(label: str, folder: Path | None, step: int) -> None:
-    """Hand this worker's part of a checkpoint to Ray, which merges the parts of all and registers them as one."""
+def _report(label: str, registered: Sequence[str], folder: Path | None, step: int) -> None:
+    """Hand this worker's part of a checkpoint to Ray, which merges the parts of all and registers them as one.
+
+    One that is made anew because it was damaged gets a name of its own: Ray will delete the folder of the damaged one.
+    """
     import ray.train
 
     part = None if folder is None else ray.train.Checkpoint.from_directory(str(folder))
-    ray.train.report({"step": step}, checkpoint=part, checkpoint_dir_name=_checkpoint_name(label, f"{step:08d}"))
+    name = _checkpoint_name(label, f"{step:08d}")
+    while name in registered:
+        name += "-again"
+    ray.train.report({"step": step}, checkpoint=part, checkpoint_dir_name=name)
 
 
 def _absolute(uri: str) -> str:

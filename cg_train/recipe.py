@@ -18,10 +18,26 @@ class ComputeSettings(Settings):
     """What Ray Train gives to each worker."""
 
     workers: int = Field(default=1, ge=1)
+    least_workers: int | None = Field(
+        default=None,
+        ge=1,
+        description="stages go on with so many when nodes are lost, and with `workers` again when they are back; none: with all",
+    )
     gpu: bool = False
     cpus_per_worker: float = Field(default=1.0, gt=0)
     threads_per_worker: int = Field(default=1, ge=1, description="intra-op threads of torch; one keeps CPU runs bit-repeatable")
     max_failures: int = Field(default=2, ge=0, description="restarts of the worker group after a lost worker")
+
+    @model_validator(mode="after")
+    def _least_is_no_more(self) -> Self:
+        if self.least_workers is not None and self.least_workers > self.workers:
+            raise ValueError(f"least_workers {self.least_workers} is more than workers {self.workers}")
+        return self
+
+    @property
+    def sizes(self) -> range:
+        """Numbers of workers that a group may have."""
+        return range(self.least_workers or self.workers, self.workers + 1)
 
 
 class AugmentSettings(Settings):
@@ -59,6 +75,12 @@ class DetectorRecipe(Settings):
     targets: TargetSettings = Field(default=TargetSettings(), description="what the working thresholds are chosen for")
     seed: int = Field(default=3, ge=0)
     compute: ComputeSettings = ComputeSettings()
+
+    @model_validator(mode="after")
+    def _is_of_one_size(self) -> Self:
+        if self.compute.least_workers is not None:
+            raise ValueError("compute.least_workers is for stages: the detector's training goes on with as many workers as it began with")
+        return self
 
 
 class TinyModel(Settings):

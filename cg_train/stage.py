@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import functools
 import os
+import shutil
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -107,12 +108,16 @@ def run_stage(job: StageJob, store: SampleStore, *, rank: int, workers: int, kee
         UserError: on all workers alike.
     """
     deepspeed, device = _init_group(job), _device(job)
-    config = engine_config(job.recipe, job.settings, workers)
+    whole = checkpoint.newest_whole(keeper.resume_from, rank=rank, workers=workers)
+    states = together(lambda: _put_together(job, whole, rank, workers), device)
+    config = engine_config(job.recipe, job.settings, workers, universal=states is not None)
     plan, learner = together(lambda: (make_plan(store.index, job.recipe), _learner(job, device)), device)
     engine = make_engine(learner.network, job.recipe, config, steps=plan.steps, gpu=job.settings.compute.gpu)
     name = fingerprint(job, plan)
-    done = together(lambda: _resume(engine, keeper.resume_from, name, workers), device)
-    journals = _Journals(Path(job.work_folder), rank)
+    done = together(lambda: 0 if whole is None else checkpoint.load(engine, whole, fingerprint=name, states=states).step, device)
+    if states is not None and rank == 0:
+        shutil.rmtree(states)
+    journals = _Journals(Path(job.work_folder), rank, workers)
     together(lambda: journals.cut(done), device)
     make = _maker(job, store, plan, learner.collate, rank=rank, workers=workers)
     last = None
@@ -120,7 +125,7 @@ def run_stage(job: StageJob, store: SampleStore, *, rank: int, workers: int, kee
     for last in train_steps(engine, batches, declared=None if done else learner.declared, targets=learner.targets):
         together(functools.partial(journals.note, last), device)
         if last.step % job.recipe.checkpoint_every == 0 or last.step == plan.steps:
-            _keep(engine, keeper, checkpoint.Position(step=last.step, fingerprint=name, workers=workers))
+            _keep(engine, keeper, checkpoint.Position(step=last.step, fingerprint=name))
     with _whole_parameters(deepspeed, engine.module, job.settings.zero_stage):
         together(lambda: learner.export(job.out_folder) if rank == 0 else None, device)
     engine.destroy()
@@ -148,9 +153,14 @@ def _device(job: StageJob) -> str:
     return f"cuda:{os.environ['LOCAL_RANK']}" if job.settings.compute.gpu else "cpu"
 
 
-def _resume(engine: Any, folder: Path | None, name: str, workers: int) -> int:
-    """Steps that are done already."""
-    return 0 if folder is None else checkpoint.load(engine, folder, fingerprint=name, workers=workers).step
+def _put_together(job: StageJob, folder: Path | None, rank: int, workers: int) -> Path | None:
+    """Where states of another number of workers have been put together for this one; None if there is no need."""
+    if folder is None or not checkpoint.is_of_other_size(folder, workers):
+        return None
+    into = Path(job.work_folder) / "universal"
+    if rank == 0:
+        checkpoint.put_together(folder, into)
+    return into
 
 
 def _keep(engine: Any, keeper: checkpoint.Keeper, position: checkpoint.Position) -> None:
@@ -175,12 +185,15 @@ def _maker(job: StageJob, store: SampleStore, plan: Plan, collate: Collate, *, r
 class _Journals:
     """Figures and consumed samples of one worker."""
 
-    def __init__(self, folder: Path, rank: int) -> None:
+    def __init__(self, folder: Path, rank: int, workers: int) -> None:
         self._metrics, self._ledger = tracking.metrics_journal(folder, rank), tracking.ledger(folder, rank)
+        self._left = tracking.journals_from(folder, workers) if rank == 0 else []
 
     def cut(self, done: int) -> None:
         self._metrics.cut(done)
         self._ledger.cut(done)
+        for journal in self._left:  # of workers that are no more
+            journal.cut(done)
 
     def note(self, report: StepReport) -> None:
         line = dataclasses.asdict(report)

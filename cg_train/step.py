@@ -80,8 +80,8 @@ def _hidden(name: str) -> Iterator[None]:
         del sys.modules[name]
 
 
-def engine_config(recipe: StageRecipe, settings: TrainSettings, workers: int) -> dict[str, Any]:
-    """The DeepSpeed configuration of a stage (https://www.deepspeed.ai/docs/config-json)."""
+def engine_config(recipe: StageRecipe, settings: TrainSettings, workers: int, *, universal: bool = False) -> dict[str, Any]:
+    """The DeepSpeed configuration of a stage (https://www.deepspeed.ai/docs/config-json); `universal`: to load such a checkpoint."""
     return {
         "train_batch_size": recipe.global_batch,
         "train_micro_batch_size_per_gpu": recipe.micro_batch,
@@ -90,7 +90,7 @@ def engine_config(recipe: StageRecipe, settings: TrainSettings, workers: int) ->
         "bf16": {"enabled": settings.precision == "bfloat16"},
         "zero_optimization": {"stage": settings.zero_stage, "stage3_gather_16bit_weights_on_model_save": True},
         "zero_allow_untested_optimizer": True,
-        "checkpoint": {"use_node_local_storage": True},
+        "checkpoint": {"use_node_local_storage": True, "load_universal": universal},
         "steps_per_print": sys.maxsize,
     }
 
