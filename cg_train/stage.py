@@ -90,10 +90,13 @@ def _init_group(job: StageJob) -> Any:
     return deepspeed
 
 
+_NUMERICS = {"precision", "attention", "zero_stage", "offload", "loss", "source", "tiny", "pictures"}
+
+
 def fingerprint(job: StageJob, plan: Plan) -> str:
     """Content hash of all that a checkpoint depends on; how often checkpoints are written is not part of it."""
     recipe = job.recipe.model_dump(mode="json", exclude={"checkpoint_every"})
-    numerics = job.settings.model_dump(mode="json", include={"precision", "attention", "zero_stage", "source", "tiny", "pictures"})
+    numerics = job.settings.model_dump(mode="json", include=_NUMERICS)
     return content_id("stage", plan.fingerprint, recipe, numerics, job.page.model_dump(mode="json"))
 
 
@@ -133,10 +136,7 @@ def _learner(job: StageJob, device: str) -> Learner:
     return load_learner(
         job.model_from,
         recipe=job.recipe,
-        precision=job.settings.precision,
-        attention=job.settings.attention,
-        gradient_checkpointing=job.settings.gradient_checkpointing,
-        pictures=job.settings.pictures,
+        settings=job.settings,
         page=job.page,
         annotations_uri=job.annotations_uri,
         about=job.about,

@@ -80,6 +80,16 @@ def _hidden(name: str) -> Iterator[None]:
         del sys.modules[name]
 
 
+BUCKET_ELEMENTS = 2 * 10**8
+"""Gradients that ZeRO collects before it sends them."""
+PREFETCH_ELEMENTS = 5 * 10**7
+"""Parameters that ZeRO stage 3 fetches ahead."""
+LIVE_ELEMENTS = 10**9
+"""Parameters that ZeRO stage 3 may hold together on a GPU."""
+PERSISTENT_ELEMENTS = 10**5
+"""Smaller parameters are not scattered by ZeRO stage 3."""
+
+
 def engine_config(recipe: StageRecipe, settings: TrainSettings, workers: int) -> dict[str, Any]:
     """The DeepSpeed configuration of a stage (https://www.deepspeed.ai/docs/config-json)."""
     return {
@@ -88,11 +98,32 @@ def engine_config(recipe: StageRecipe, settings: TrainSettings, workers: int) ->
         "gradient_accumulation_steps": accumulation(recipe, workers),
         "gradient_clipping": recipe.gradient_clip,
         "bf16": {"enabled": settings.precision == "bfloat16"},
-        "zero_optimization": {"stage": settings.zero_stage, "stage3_gather_16bit_weights_on_model_save": True},
+        "zero_optimization": _zero_config(settings),
         "zero_allow_untested_optimizer": True,
+        "zero_force_ds_cpu_optimizer": False,  # its own optimiser for the CPU would have to be compiled
         "checkpoint": {"use_node_local_storage": True},
         "steps_per_print": sys.maxsize,
     }
+
+
+def _zero_config(settings: TrainSettings) -> dict[str, Any]:
+    """Sizes are stated, for `cg_train.memory` counts on them."""
+    zero: dict[str, Any] = {
+        "stage": settings.zero_stage,
+        "reduce_bucket_size": BUCKET_ELEMENTS,
+        "allgather_bucket_size": BUCKET_ELEMENTS,
+        "overlap_comm": settings.zero_stage == 3,
+        "stage3_prefetch_bucket_size": PREFETCH_ELEMENTS,
+        "stage3_max_live_parameters": LIVE_ELEMENTS,
+        "stage3_param_persistence_threshold": PERSISTENT_ELEMENTS,
+        "stage3_gather_16bit_weights_on_model_save": True,
+    }
+    for name, place in (("offload_optimizer", settings.offload.optimizer), ("offload_param", settings.offload.parameters)):
+        if place != "gpu":
+            zero[name] = {"device": place, "pin_memory": settings.compute.gpu}
+        if place == "nvme":
+            zero[name]["nvme_path"] = settings.offload.nvme_folder
+    return zero
 
 
 def learning_rate_factor(step: int, *, steps: int, warmup_fraction: float) -> float:
@@ -104,12 +135,20 @@ def learning_rate_factor(step: int, *, steps: int, warmup_fraction: float) -> fl
 
 
 def make_engine(model: torch.nn.Module, recipe: StageRecipe, config: dict[str, Any], *, steps: int, gpu: bool) -> Any:
-    """A DeepSpeed engine around `model` that trains the parameters which require gradients, with AdamW (Loshchilov & Hutter 2019)."""
+    """A DeepSpeed engine around `model` that trains the parameters which require gradients, with AdamW (Loshchilov & Hutter 2019).
+
+    Raises:
+        ConfigError: something is to wait on NVMe, and DeepSpeed cannot read and write it here.
+    """
     import torch
 
     deepspeed = import_deepspeed(gpu=gpu)
+    offloads = [config["zero_optimization"].get(name) for name in ("offload_optimizer", "offload_param")]
+    if any(o and o["device"] == "nvme" for o in offloads) and not deepspeed.ops.__compatible_ops__["async_io"]:
+        raise ConfigError("train.offload nvme: DeepSpeed's async_io cannot be built here (it needs libaio). Install libaio, or use cpu.")
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.AdamW(trained, lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
+    # On the CPU of a machine with GPUs the fused AdamW takes one pass over the memory instead of ten.
+    optimizer = torch.optim.AdamW(trained, lr=recipe.learning_rate, weight_decay=recipe.weight_decay, fused=offloads[0] is not None or None)
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda step: learning_rate_factor(step, steps=steps, warmup_fraction=recipe.warmup_fraction)
     )
