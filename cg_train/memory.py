@@ -24,6 +24,8 @@ from cg_train.recipe import OffloadSettings, StageRecipe, TrainSettings, checkpo
 from cg_train.step import BUCKET_ELEMENTS, LIVE_ELEMENTS, PREFETCH_ELEMENTS
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from cg_train.model.shape import Shape, Tower
 
 CONTEXT_BYTES = 1.2e9
@@ -214,59 +216,73 @@ _CHOICES: tuple[tuple[int, OffloadSettings, bool], ...] = (
 MOST_MICRO_BATCH = 16
 
 
-def recommend(
-    shape: Shape, recipe: StageRecipe, settings: TrainSettings, longest: Longest, gpus: Gpus
-) -> tuple[StageRecipe, TrainSettings] | None:
-    """The first of `_CHOICES` that fits, with the largest micro-batch that does; None where none fits.
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Need:
+    """A stage by its field in `TrainSettings`, with what decides its memory."""
+
+    name: str
+    recipe: StageRecipe
+    shape: Shape
+    longest: Longest
+
+    def memory(self, settings: TrainSettings, gpus: Gpus) -> Memory:
+        return memory_of(self.shape, self.recipe, settings, self.longest, gpus)
+
+
+def recommend(needs: Sequence[Need], settings: TrainSettings, gpus: Gpus) -> tuple[list[Need], TrainSettings] | None:
+    """The first of `_CHOICES` with which all stages fit, each with the largest micro-batch that does; None where none is.
 
     What is faster comes first: keeping activations costs nothing, computing them again a third, scattered weights are sent for every
-    micro-batch, and an optimiser on the CPU waits for the bus.
+    micro-batch, and an optimiser on the CPU waits for the bus. The choice is one for all stages, whose settings are shared.
     """
-    per_worker = recipe.global_batch // gpus.count
-    sizes = [m for m in range(min(MOST_MICRO_BATCH, per_worker), 0, -1) if per_worker % m == 0 and recipe.global_batch % gpus.count == 0]
     for stage, offload, again in _CHOICES:
+        loss = "chunked" if settings.loss == "liger" and stage == 3 else settings.loss
         towers = ("language",) if again else ()
-        chosen = settings.model_copy(update={"zero_stage": stage, "offload": offload, "checkpointing": towers})
-        if chosen.loss == "liger" and stage == 3:
-            chosen = chosen.model_copy(update={"loss": "chunked"})
-        for size in sizes:
-            sized = recipe.model_copy(update={"micro_batch": size})
-            if fits(memory_of(shape, sized, chosen, longest, gpus), gpus):
-                return sized, chosen
+        chosen = settings.model_copy(update={"zero_stage": stage, "offload": offload, "checkpointing": towers, "loss": loss})
+        sized = [_largest(need, chosen, gpus) for need in needs]
+        found = [need for need in sized if need is not None]
+        if len(found) == len(needs):
+            return found, chosen
     return None
 
 
-def overrides(name: str, recipe: StageRecipe, settings: TrainSettings) -> str:
-    """The options that set what `recommend` has chosen for the stage `name`."""
-    towers = f"[{','.join(settings.checkpointing)}]"
-    said = {
+def _largest(need: Need, settings: TrainSettings, gpus: Gpus) -> Need | None:
+    per_worker, rest = divmod(need.recipe.global_batch, gpus.count)
+    for size in range(min(MOST_MICRO_BATCH, per_worker), 0, -1):
+        sized = dataclasses.replace(need, recipe=need.recipe.model_copy(update={"micro_batch": size}))
+        if not rest and per_worker % size == 0 and fits(sized.memory(settings, gpus), gpus):
+            return sized
+    return None
+
+
+def overrides(needs: Sequence[Need], settings: TrainSettings, workers: int) -> str:
+    """The options that set what `recommend` has chosen."""
+    said: dict[str, object] = {
+        "compute.workers": workers,
         "zero_stage": settings.zero_stage,
-        "checkpointing": towers,
+        "checkpointing": f"[{','.join(settings.checkpointing)}]",
         "offload.optimizer": settings.offload.optimizer,
         "offload.parameters": settings.offload.parameters,
         "loss": settings.loss,
-        f"{name}.micro_batch": recipe.micro_batch,
     }
+    said |= {f"{need.name}.micro_batch": need.recipe.micro_batch for need in needs}
     return " ".join(f"--set train.{key}={value}" for key, value in said.items())
 
 
-def check_fit(name: str, shape: Shape, recipe: StageRecipe, settings: TrainSettings, longest: Longest, gpus: Gpus) -> Memory:
-    """The memory of the stage `name`.
-
-    Raises:
-        ConfigError: it does not fit; says what to change.
+def check_fit(needs: Sequence[Need], settings: TrainSettings, gpus: Gpus) -> None:
+    """Raises:
+    ConfigError: a stage does not fit; says what to change.
     """
-    memory = memory_of(shape, recipe, settings, longest, gpus)
-    if fits(memory, gpus):
-        return memory
-    better = recommend(shape, recipe, settings, longest, gpus)
-    advice = (
-        f"What fits: {overrides(name, *better)}."
-        if better
-        else f"No setting fits: give more or larger GPUs (train.compute.workers, now {gpus.count}), or train.{name}.lora."
-    )
-    raise ConfigError(
-        f"train.{name}: about {memory.peak / 1e9:.0f} GB on each GPU (states {memory.states / 1e9:.0f}, "
-        f"activations {memory.activations / 1e9:.0f}, logits {memory.logits / 1e9:.0f}), and {gpus.name} has "
-        f"{gpus.memory_bytes / 1e9:.0f} GB. {advice}"
-    )
+    for need in needs:
+        memory = need.memory(settings, gpus)
+        if not fits(memory, gpus):
+            better = recommend(needs, settings, gpus)
+            raise ConfigError(
+                f"train.{need.name}: about {memory.peak / 1e9:.0f} GB on each GPU (states {memory.states / 1e9:.0f}, activations "
+                f"{memory.activations / 1e9:.0f}, logits {memory.logits / 1e9:.0f}), and {gpus.name} has {gpus.memory_bytes / 1e9:.0f} GB. "
+                + (
+                    f"What fits: {overrides(*better, gpus.count)}"
+                    if better
+                    else f"No setting fits: give more or larger GPUs (train.compute.workers, now {gpus.count}), or adapters (lora)."
+                )
+            )

@@ -25,6 +25,8 @@ from cg_train.recipe import StageRecipe, TrainSettings
 if TYPE_CHECKING:
     import torch
 
+    from cg_train.flops import Meter
+
 _T = TypeVar("_T")
 Targets = Callable[[Mapping[str, "torch.Tensor"]], "torch.Tensor"]
 """How many targets carry a loss in the inputs of one micro-batch, as a tensor on their device."""
@@ -34,7 +36,11 @@ _IGNORED = -100
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class StepReport:
-    """One optimiser step. `step` counts from 1; `samples` and `tokens` (targets with a loss) are of the whole global batch."""
+    """One optimiser step. `step` counts from 1; `samples` and `tokens` (targets with a loss) are of the whole global batch.
+
+    On GPUs `tokens_per_s` counts all tokens but padding over all workers, and `mfu` and `hfu` are the share of the GPUs' peak that the
+    operations of `cg_train.flops.Flops` are, where that peak is known.
+    """
 
     step: int
     loss: float
@@ -45,6 +51,9 @@ class StepReport:
     seconds: float
     data_wait_s: float
     sample_ids: tuple[str, ...]
+    tokens_per_s: float | None = None
+    mfu: float | None = None
+    hfu: float | None = None
 
 
 def import_deepspeed(*, gpu: bool) -> Any:
@@ -186,7 +195,12 @@ def answer_targets(inputs: Mapping[str, torch.Tensor]) -> torch.Tensor:
 
 
 def train_steps(
-    engine: Any, batches: Iterable[Callable[[], StepBatch]], *, declared: frozenset[str] | None, targets: Targets = answer_targets
+    engine: Any,
+    batches: Iterable[Callable[[], StepBatch]],
+    *,
+    declared: frozenset[str] | None,
+    targets: Targets = answer_targets,
+    meter: Meter | None = None,
 ) -> Iterator[StepReport]:
     """Take one optimiser step per batch and report it.
 
@@ -194,6 +208,7 @@ def train_steps(
         engine: from `make_engine`.
         batches: for each step a function that waits for its batch (`cg_train.batches.prefetched`).
         targets: counts what the loss of a micro-batch is to be averaged over.
+        meter: counts tokens and operations, for `tokens_per_s`, `mfu` and `hfu`.
         declared: names of the parameters that must receive gradients at the first step, all of them and no others; None trusts.
 
     Raises:
@@ -212,6 +227,8 @@ def train_steps(
         if gate is not None:
             together(gate.check, engine.device)
             gate = None
+        seconds = time.perf_counter() - started
+        speed = {} if meter is None else _speed(meter, batch, seconds, engine.device)
         yield StepReport(
             step=batch.step + 1,
             loss=loss,
@@ -219,10 +236,26 @@ def train_steps(
             grad_norm=float(engine.get_global_grad_norm() or 0.0),
             samples=engine.train_batch_size(),
             tokens=tokens,
-            seconds=time.perf_counter() - started,
+            seconds=seconds,
             data_wait_s=waited,
             sample_ids=batch.sample_ids,
+            **speed,
         )
+
+
+def _speed(meter: Meter, batch: StepBatch, seconds: float, device: Any) -> dict[str, float | None]:
+    import torch
+    import torch.distributed as dist
+
+    counted = torch.tensor(meter.read(batch.micro_batches), dtype=torch.float64, device=device)
+    dist.all_reduce(counted)
+    tokens, model, hardware = counted.tolist()
+    able = None if meter.peak_flops is None else meter.peak_flops * dist.get_world_size() * seconds
+    return {
+        "tokens_per_s": tokens / seconds,
+        "mfu": None if able is None else model / able,
+        "hfu": None if able is None else hardware / able,
+    }
 
 
 def _one_step(engine: Any, batch: StepBatch, targets: Targets) -> tuple[float, int]:

