@@ -136,7 +136,7 @@ def kept_bytes(shape: Shape, recipe: StageRecipe, settings: TrainSettings, longe
     patches, tokens = recipe.micro_batch * longest.patches, recipe.micro_batch * longest.tokens
     total = 0.0
     if "vision" in recipe.trainable:
-        layer = _layer_bytes(shape.vision, width, learns=True, rank=0, pairs=0.0)
+        layer = _layer_bytes(shape.vision, width, learns=True, inputs=True, rank=0, pairs=0.0)
         total += patches * shape.vision.layers * (width * shape.vision.hidden if "vision" in again else layer)
         total += patches * width * PATCH_VALUES
     if "projector" in recipe.trainable:
@@ -156,7 +156,7 @@ def _working_bytes(shape: Shape, recipe: StageRecipe, settings: TrainSettings, l
     tower = patches * width * (6.0 * shape.vision.hidden + 3.0 * shape.vision.intermediate)
     pixels = patches * PATCH_VALUES * (4.0 + width)  # as they come, and as the tower takes them
     if recipe.objective == "sight":
-        return pixels + tower + patches * _layer_bytes(shape.vision, width, learns=True, rank=0, pairs=0.0)
+        return pixels + tower + patches * _layer_bytes(shape.vision, width, learns=True, inputs=True, rank=0, pairs=0.0)
     layer = _text_layer(shape, recipe, settings, longest) + width * (4.0 * shape.text.hidden + 3.0 * shape.text.intermediate)
     return pixels + max(tower, tokens * layer)
 
@@ -171,21 +171,24 @@ def _text_layer(shape: Shape, recipe: StageRecipe, settings: TrainSettings, long
     # The mask lies there once for all heads; eager attention keeps scores and weights of every head.
     mask = width * longest.tokens if settings.attention == "sdpa" else 0.0
     pairs = longest.tokens * shape.text.heads * (4.0 + 2.0 * width) if settings.attention == "eager" else mask
-    return _layer_bytes(shape.text, width, learns=_learns(recipe), rank=shape.rank, pairs=pairs)
+    inputs = _learns(recipe) or shape.rank > 0 or settings.zero_stage == 3  # whose own linear layer keeps its input, learning or not
+    return _layer_bytes(shape.text, width, learns=_learns(recipe), inputs=inputs, rank=shape.rank, pairs=pairs)
 
 
-def _layer_bytes(tower: Tower, width: int, *, learns: bool, rank: int, pairs: float) -> float:
-    """What one layer keeps of one token: the input of each norm in float32; queries, keys, values and the outcome of attention; the gate
-    before and after its activation and what it is multiplied with. Weights that learn need their inputs too: those of the norms, of
-    queries, keys and values, of the MLP and of its last projection (the outcome's projection has the outcome). `pairs` is that of the scores.
+def _layer_bytes(tower: Tower, width: int, *, learns: bool, inputs: bool, rank: int, pairs: float) -> float:
+    """What one layer keeps of one token.
+
+    The input of each norm in float32; queries, keys, values and the outcome of attention; the gate before and after its activation and
+    what it is multiplied with. With `inputs` those of queries, keys and values, of the MLP and of its last projection (the outcome's
+    projection has the outcome); with `learns` what the norms' weights scale. `pairs` is that of the scores.
     """
     norms = 2.0 * 4.0 * tower.hidden
     attention = 4.0 * width * tower.hidden + 4.0 * tower.heads
     mlp = 3.0 * width * tower.intermediate
-    inputs = width * (2.0 * tower.hidden + tower.intermediate) if learns or rank else 0.0
+    of_weights = width * (2.0 * tower.hidden + tower.intermediate) if inputs else 0.0
     if learns:
-        inputs += 2.0 * width * tower.hidden
-    return norms + attention + mlp + inputs + 7.0 * width * rank + pairs
+        of_weights += 2.0 * width * tower.hidden
+    return norms + attention + mlp + of_weights + 7.0 * width * rank + pairs
 
 
 def _logits(shape: Shape, recipe: StageRecipe, settings: TrainSettings, longest: Longest) -> float:
@@ -200,8 +203,9 @@ def _logits(shape: Shape, recipe: StageRecipe, settings: TrainSettings, longest:
     return recipe.micro_batch * longest.targets / PIECES * each + head  # a piece's gradient of the output layer, and the sum so far
 
 
-def fits(memory: Memory, gpus: Gpus) -> bool:
-    return memory.peak <= gpus.memory_bytes
+def fits(memory: Memory, gpus: Gpus, *, share: float = 1.0) -> bool:
+    """Whether the peak lies within `share` of a GPU's memory."""
+    return memory.peak <= share * gpus.memory_bytes
 
 
 _CHOICES: tuple[tuple[int, OffloadSettings, bool], ...] = (
@@ -214,6 +218,8 @@ _CHOICES: tuple[tuple[int, OffloadSettings, bool], ...] = (
 )
 """ZeRO stage, offload and checkpointing from the fastest to the thriftiest."""
 MOST_MICRO_BATCH = 16
+RECOMMENDED_SHARE = 0.92
+"""Of a GPU's memory: formulas of activations are right to about a tenth. What is refused is refused at the whole."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -250,7 +256,7 @@ def _largest(need: Need, settings: TrainSettings, gpus: Gpus) -> Need | None:
     per_worker, rest = divmod(need.recipe.global_batch, gpus.count)
     for size in range(min(MOST_MICRO_BATCH, per_worker), 0, -1):
         sized = dataclasses.replace(need, recipe=need.recipe.model_copy(update={"micro_batch": size}))
-        if not rest and per_worker % size == 0 and fits(sized.memory(settings, gpus), gpus):
+        if not rest and per_worker % size == 0 and fits(sized.memory(settings, gpus), gpus, share=RECOMMENDED_SHARE):
             return sized
     return None
 

@@ -80,9 +80,9 @@ def plan(config: RunConfig, folder: RunFolder, *, gpus: Gpus, utilisation: float
     for one in expected:
         console.print(f"Assumed for {one.need.name}: {one.said}; {one.lengths.said}.", soft_wrap=True)
     console.print(
-        f"Assumed: {utilisation:.0%} of the peak of {gpus.name} is reached, recomputation included; {CONTEXT_BYTES / 1e9:g} GB for CUDA and "
-        f"NCCL and {FRAGMENTED:.0%} of the memory lost to fragmentation; micro-batches of the longest samples. Not in the hours: reading, "
-        "checkpoints, and waiting for the network or (offload) for the bus.",
+        f"Assumed: {utilisation:.0%} of the peak of {gpus.name} is reached, recomputation included; {CONTEXT_BYTES / 1e9:g} GB for CUDA "
+        f"and NCCL and {FRAGMENTED:.0%} of the memory lost to fragmentation; micro-batches of the longest samples. Not in the hours: "
+        "reading, checkpoints, and waiting for the network or (offload) for the bus.",
         soft_wrap=True,
     )
     needs = [one.need for one in expected]

@@ -42,7 +42,7 @@ def test_measured_lengths_are_those_of_the_batches_that_training_makes(samples_u
     assert lengths.targets_mean == pytest.approx(targets.mean())
     assert lengths.longest.tokens == tokens.max()
     assert lengths.tokens_p95 == np.sort(tokens)[int(np.ceil(0.95 * len(tokens))) - 1]
-    assert (lengths.image_mean, lengths.longest.patches, lengths.load.patches) == (TOKENS, TOKENS * 4, TOKENS * 4)
+    assert (lengths.image_mean, lengths.longest.patches, lengths.load.patches) == pytest.approx((TOKENS, TOKENS * 4, TOKENS * 4))
     assert "counted by the model's tokenizer" in lengths.said
 
 
