@@ -186,7 +186,7 @@ class TrainSettings(Settings):
     @model_validator(mode="after")
     def _whole_head(self) -> Self:
         if self.loss == "liger" and self.zero_stage == 3:
-            raise ValueError("loss liger reads the whole output layer, which zero_stage 3 scatters; use chunked")
+            raise ValueError("loss liger reads the weights of the output layer, which zero_stage 3 scatters; use chunked")
         return self
 
 

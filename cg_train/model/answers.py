@@ -7,9 +7,7 @@ network. Only the tokens that carry a loss are read, and those in pieces whose l
 from __future__ import annotations
 
 import dataclasses
-import functools
 import importlib.util
-from collections.abc import Callable
 from typing import Any, Literal
 
 import torch
@@ -20,20 +18,20 @@ from cg_data.errors import ConfigError
 from cg_train.model.encode import IGNORED
 
 CHUNKS = 8
-"""Pieces of a micro-batch, always as many: with ZeRO stage 3 every use of the output layer is a collective of all workers."""
-AnswerLoss = Callable[[torch.nn.Module, torch.Tensor, torch.Tensor], torch.Tensor]
-"""Output layer, hidden states `(answer tokens, hidden)` and their targets int64 `(answer tokens,)` to the summed cross-entropy."""
+"""Pieces of a micro-batch."""
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Answered:
+    """Without slots: ZeRO stage 3 looks for tensors in `vars` of what a network returns."""
+
     loss: torch.Tensor
 
 
 class AnswerReader(torch.nn.Module):
     """A Qwen2.5-VL (perhaps with adapters around it) whose loss is that of its own `forward`, computed by `loss`."""
 
-    def __init__(self, model: Any, loss: AnswerLoss) -> None:
+    def __init__(self, model: Any, loss: torch.nn.Module) -> None:
         super().__init__()
         self.model = model
         self._loss = loss
@@ -46,29 +44,42 @@ class AnswerReader(torch.nn.Module):
         return Answered(loss=self._loss(plain.lm_head, hidden[told], targets[told]) / num_items_in_batch)
 
 
-def answer_loss(kind: Literal["chunked", "liger"]) -> AnswerLoss:
-    """Raises:
-    ConfigError: Liger Kernel is asked for and not installed.
+def answer_loss(kind: Literal["chunked", "liger"]) -> torch.nn.Module:
+    """A module from the output layer, hidden states `(answer tokens, hidden)` and targets int64 `(answer tokens,)` to the summed
+    cross-entropy.
+
+    It is a module, and takes the layer's weights within, for ZeRO stage 3: that gathers the weights which a module uses, once for its
+    forward and once for its backward pass.
+
+    Raises:
+        ConfigError: Liger Kernel is asked for and not installed.
     """
     if kind == "chunked":
-        return _chunked_loss
+        return _ChunkedLoss()
     if importlib.util.find_spec("liger_kernel") is None:
         raise ConfigError("train.loss liger: liger_kernel is not installed. Install it (pip install liger-kernel), or use chunked.")
-    from liger_kernel.transformers import LigerFusedLinearCrossEntropyLoss
-
-    fused = LigerFusedLinearCrossEntropyLoss(ignore_index=IGNORED, reduction="sum")
-    return functools.partial(_liger_loss, fused)
+    return _LigerLoss()
 
 
-def _chunked_loss(head: torch.nn.Module, hidden: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    pieces = zip(hidden.tensor_split(CHUNKS), targets.tensor_split(CHUNKS), strict=True)
-    return torch.stack([checkpoint(_piece_loss, head, *piece, use_reentrant=False) for piece in pieces]).sum()
+class _ChunkedLoss(torch.nn.Module):
+    def forward(self, head: torch.nn.Linear, hidden: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        weight = head.weight
+        pieces = zip(hidden.tensor_split(CHUNKS), targets.tensor_split(CHUNKS), strict=True)
+        return torch.stack([checkpoint(_piece_loss, weight, *piece, use_reentrant=False) for piece in pieces]).sum()
 
 
-def _piece_loss(head: torch.nn.Module, hidden: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    return functional.cross_entropy(head(hidden).float(), targets, reduction="sum")
+def _piece_loss(weight: torch.Tensor, hidden: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    return functional.cross_entropy(functional.linear(hidden, weight).float(), targets, reduction="sum")
 
 
-def _liger_loss(fused: Any, head: torch.nn.Module, hidden: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+class _LigerLoss(torch.nn.Module):
     """Hsu et al. 2024, "Liger Kernel: Efficient Triton Kernels for LLM Training"."""
-    return fused(head.weight, hidden, targets)
+
+    def __init__(self) -> None:
+        super().__init__()
+        from liger_kernel.transformers import LigerFusedLinearCrossEntropyLoss
+
+        self._fused = LigerFusedLinearCrossEntropyLoss(ignore_index=IGNORED, reduction="sum")
+
+    def forward(self, head: torch.nn.Linear, hidden: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        return self._fused(head.weight, hidden, targets)
