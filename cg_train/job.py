@@ -23,6 +23,8 @@ from cg_data.settings import PageSettings
 from cg_train.batches import SampleStore
 from cg_train.checkpoint import Keeper
 from cg_train.detector_run import DETECTOR, DetectorJob, final_figures, run_detector
+from cg_train.hardware import Gpus
+from cg_train.memory import check_fit
 from cg_train.plan import accumulation, make_plan
 from cg_train.recipe import RECIPES, ComputeSettings, DetectorRecipe, StageRecipe, TrainSettings
 from cg_train.stage import StageJob, is_exported, make_tiny, open_store, run_stage
@@ -77,7 +79,7 @@ def train_stages(
         seconds of training.
 
     Raises:
-        UserError: something that the user can mend.
+        UserError: something that the user can mend, such as stages that do not fit into the GPUs' memory.
         ray.train.TrainingFailedError: workers died more often than `max_failures`.
     """
     folder = storage.local_path(storage_folder).absolute()
@@ -99,12 +101,52 @@ def train_stages(
     ]
     index = SampleStore(samples_uris).index
     steps = [_planned_steps(stage.recipe, index, settings.compute) for stage in stages]
+    if settings.compute.gpu:
+        _check_resources(settings.compute)
+        _check_memory(stages, settings, page, samples_uris)
     worker = functools.partial(_stages_worker, jobs, str(storage.local_path(tiny_folder).absolute()))
     group = _Background(lambda: _fit(worker, name=STAGES, folder=folder, compute=settings.compute))
     for stage, job, total in zip(stages, jobs, steps, strict=True):
         with _stage_follower(stage, job, total, tracking):
             group.wait(None if job is jobs[-1] else functools.partial(is_exported, job))
         yield _summary(metrics_journal(Path(job.work_folder), 0))
+
+
+def _check_memory(stages: Sequence[Stage], settings: TrainSettings, page: PageSettings, samples_uris: Sequence[str]) -> None:
+    """Raises:
+    ConfigError: a stage does not fit into the memory of the cluster's smallest GPU; said before any worker starts.
+    """
+    from cg_train.forecast import forecast, tokenizer_of
+
+    gpus = dataclasses.replace(gpus_of_cluster(), count=settings.compute.workers)
+    tokenizer, store = tokenizer_of(stages[0].model_from), SampleStore(samples_uris)
+    expected = [forecast(stage.name, stage.recipe, settings, page=page, store=store, tokenizer=tokenizer, gpus=gpus) for stage in stages]
+    check_fit([one.need for one in expected], settings, gpus)
+
+
+def gpus_of_cluster() -> Gpus:
+    """How many GPUs the running Ray has, and kind and memory of the smallest, asked on every node that has some.
+
+    Raises:
+        ClusterError: it has none.
+    """
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    nodes = [node for node in ray.nodes() if node["Alive"] and node["Resources"].get("GPU")]
+    if not nodes:
+        raise ClusterError("the cluster has no GPU. Give --gpus and --gpu-memory-gb, or join a cluster that has (RAY_ADDRESS).")
+    ask = ray.remote(num_gpus=1, num_cpus=0)(_memory_and_name)
+    places = [NodeAffinitySchedulingStrategy(node["NodeID"], soft=False) for node in nodes]
+    memory_bytes, name = min(ray.get([ask.options(scheduling_strategy=place).remote() for place in places]))
+    return Gpus(count=int(sum(node["Resources"]["GPU"] for node in nodes)), memory_bytes=memory_bytes, name=name)
+
+
+def _memory_and_name() -> tuple[int, str]:
+    import torch
+
+    device = torch.cuda.get_device_properties(0)
+    return device.total_memory, device.name
 
 
 STAGES = "stages"
@@ -135,7 +177,8 @@ def _stage_follower(stage: Stage, job: StageJob, steps: int, tracking: TrackingS
 
 
 def _stage_note(line: Mapping[str, Any]) -> str:
-    return f"loss {line['loss']:.3f}, {line['samples'] / line['seconds']:.1f} samples/s"
+    used = "" if line.get("mfu") is None else f", MFU {line['mfu']:.0%}"
+    return f"loss {line['loss']:.3f}, {line['samples'] / line['seconds']:.1f} samples/s{used}"
 
 
 def _summary(journal: Journal) -> dict[str, Any]:

@@ -16,6 +16,8 @@ from cg_data.records import content_id
 from cg_data.settings import PageSettings
 from cg_train import checkpoint, tracking
 from cg_train.batches import BatchMaker, Collate, SampleStore, prefetched, training_texts
+from cg_train.flops import Meter
+from cg_train.hardware import peak_flops
 from cg_train.plan import Plan, make_plan
 from cg_train.recipe import StageRecipe, TrainSettings
 from cg_train.step import StepReport, engine_config, import_deepspeed, make_engine, together, train_steps
@@ -91,10 +93,13 @@ def _init_group(job: StageJob) -> Any:
     return deepspeed
 
 
+_NUMERICS = {"precision", "attention", "zero_stage", "offload", "loss", "source", "tiny", "pictures"}
+
+
 def fingerprint(job: StageJob, plan: Plan) -> str:
     """Content hash of all that a checkpoint depends on; how often checkpoints are written is not part of it."""
     recipe = job.recipe.model_dump(mode="json", exclude={"checkpoint_every"})
-    numerics = job.settings.model_dump(mode="json", include={"precision", "attention", "zero_stage", "source", "tiny", "pictures"})
+    numerics = job.settings.model_dump(mode="json", include=_NUMERICS)
     return content_id("stage", plan.fingerprint, recipe, numerics, job.page.model_dump(mode="json"))
 
 
@@ -122,7 +127,8 @@ def run_stage(job: StageJob, store: SampleStore, *, rank: int, workers: int, kee
     make = _maker(job, store, plan, learner.collate, rank=rank, workers=workers)
     last = None
     batches = prefetched(make, range(done, plan.steps))
-    for last in train_steps(engine, batches, declared=None if done else learner.declared, targets=learner.targets):
+    declared = None if done else learner.declared
+    for last in train_steps(engine, batches, declared=declared, targets=learner.targets, meter=_meter(job, learner)):
         together(functools.partial(journals.note, last), device)
         if last.step % job.recipe.checkpoint_every == 0 or last.step == plan.steps:
             _keep(engine, keeper, checkpoint.Position(step=last.step, fingerprint=name))
@@ -138,15 +144,24 @@ def _learner(job: StageJob, device: str) -> Learner:
     return load_learner(
         job.model_from,
         recipe=job.recipe,
-        precision=job.settings.precision,
-        attention=job.settings.attention,
-        gradient_checkpointing=job.settings.gradient_checkpointing,
-        pictures=job.settings.pictures,
+        settings=job.settings,
         page=job.page,
         annotations_uri=job.annotations_uri,
         about=job.about,
         device=device,
     )
+
+
+def _meter(job: StageJob, learner: Learner) -> Meter | None:
+    """On GPUs, where speed is what is paid for; the tower's sight has no tokens."""
+    if not job.settings.compute.gpu or job.recipe.objective != "dialogue":
+        return None
+    import torch
+
+    from cg_train.model.shape import shape_of
+
+    peak = peak_flops(torch.cuda.get_device_name(_device(job)), job.settings.precision)
+    return Meter(shape=shape_of(learner.model.config, job.recipe), recipe=job.recipe, settings=job.settings, peak_flops=peak)
 
 
 def _device(job: StageJob) -> str:

@@ -20,22 +20,26 @@ from tests.cg_train.test_step import RECIPE, SETTINGS, STEPS, step_batches
 from tests.cg_train.train_small import SmallModel, free_port, join_group
 
 
-def _engine(seed: int, zero_stage: int) -> object:
-    settings = TrainSettings.model_validate(SETTINGS.model_dump() | {"zero_stage": zero_stage})
+def _engine(seed: int, zero_stage: int, **offload: str) -> object:
+    settings = TrainSettings.model_validate(SETTINGS.model_dump() | {"zero_stage": zero_stage, "offload": offload})
     return make_engine(SmallModel(seed), RECIPE, engine_config(RECIPE, settings, 1), steps=STEPS, gpu=False)
 
 
 @pytest.mark.usefixtures("process_group")
-@pytest.mark.parametrize("zero_stage", [0, 1, 2, 3])
-def test_training_continues_from_a_checkpoint_bit_for_bit(zero_stage: int, tmp_path: Path) -> None:
-    engine = _engine(0, zero_stage)
+@pytest.mark.parametrize(
+    ("zero_stage", "offload"),
+    [(0, {}), (1, {}), (2, {}), (3, {}), (2, {"optimizer": "cpu"}), (3, {"optimizer": "cpu", "parameters": "cpu"})],
+    ids=["0", "1", "2", "3", "2, optimiser on the CPU", "3, all on the CPU"],
+)
+def test_training_continues_from_a_checkpoint_bit_for_bit(zero_stage: int, offload: dict[str, str], tmp_path: Path) -> None:
+    engine = _engine(0, zero_stage, **offload)
     undisturbed = []
     for report in train_steps(engine, step_batches(0, 1), declared=None):
         undisturbed.append((report.step, report.loss, report.grad_norm, report.lr))
         if report.step == 3:
             save(engine, tmp_path, Position(step=3, fingerprint="f"))
             drawn = torch.rand(2), np.random.random(2)
-    other = _engine(1, zero_stage)  # other weights: what is equal afterwards was loaded
+    other = _engine(1, zero_stage, **offload)  # other weights: what is equal afterwards was loaded
     assert load(other, tmp_path, fingerprint="f") == Position(step=3, fingerprint="f")
     assert torch.equal(torch.rand(2), drawn[0])
     np.testing.assert_array_equal(np.random.random(2), drawn[1])

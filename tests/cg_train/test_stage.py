@@ -18,7 +18,7 @@ from cg_data.vocabulary import SampleKind
 from cg_train.batches import SampleStore
 from cg_train.checkpoint import Keeper
 from cg_train.model.load import load_model
-from cg_train.recipe import StageRecipe, TrainSettings
+from cg_train.recipe import LoraSettings, StageRecipe, TrainSettings
 from cg_train.stage import StageJob, is_exported, make_tiny, run_stage
 from cg_train.tracking import ledger, metrics_journal
 from tests.cg_train.model_small import PAGE, SIZES
@@ -142,3 +142,24 @@ def test_no_tiny_model_is_written_where_another_is_named(job_of: Any, tmp_path: 
     named = dataclasses.replace(job, settings=job.settings.model_copy(update={"source": "Qwen/Qwen2.5-VL-3B-Instruct"}))
     make_tiny(named, str(tmp_path / "init"), rank=0)
     assert not (tmp_path / "init").exists()
+
+
+@pytest.mark.parametrize("changes", [{"lora": LoraSettings(rank=2)}, {}], ids=["adapters", "whole"])
+def test_a_stage_with_every_memory_saver_ends_where_one_without_ends(job_of: Any, changes: Mapping[str, Any]) -> None:
+    recipe = WORDS.model_copy(update={"trainable": ("projector", "language"), **changes})
+    plain = job_of(recipe)
+    run(plain)
+    saving = {
+        "zero_stage": 3,
+        "loss": "chunked",
+        "checkpointing": ("vision", "language"),
+        "offload": {"optimizer": "cpu", "parameters": "cpu"},
+    }
+    settings = TrainSettings.model_validate(plain.settings.model_dump() | saving)
+    thrifty = dataclasses.replace(job_of(recipe, "thrifty"), settings=settings)
+    run(thrifty)
+    one, other = weights(plain.out_folder), weights(thrifty.out_folder)
+    for name, tensor in one.items():
+        torch.testing.assert_close(other[name], tensor, rtol=1e-3, atol=1e-4, msg=lambda text, name=name: f"{name}: {text}")
+    moved = changed(plain.model_from, thrifty.out_folder)
+    assert {name.startswith("visual.merger.") for name in moved} == {True, False}
