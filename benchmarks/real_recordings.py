@@ -20,6 +20,7 @@ from cg_data.corpora.source import Source
 from cg_data.detect.boxes import marks_of_events
 from cg_data.detect.detector import Detector
 from cg_data.edf.reader import EdfFile
+from cg_data.errors import UserError
 from cg_data.recording import describe
 from cg_data.records import Event, Segment
 from cg_data.segments import segments_of
@@ -40,7 +41,11 @@ def main() -> None:
     detector = Detector.load(arguments.detector)
     lines = ["| recording | minutes | epileptiform a minute | all events, and where most of their marks are |", "|---|---|---|---|"]
     for path in arguments.recordings:
-        segments = _segments(path)
+        try:
+            segments = _segments(path)
+        except UserError as error:
+            lines.append(f"| {path.stem} | – | – | cannot be read: {error} |")
+            continue
         found = detector.detect(np.stack([s.eeg_uv for s in segments]), np.stack([s.mask for s in segments]))
         if arguments.pictures is not None:
             _draw(arguments.pictures, path.stem, segments, found)

@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from cg_data.detect.boxes import Marks, marks_of_events, overlaps
 from cg_data.records import Event
-from cg_data.vocabulary import WAVEFORM_INDEX, WAVEFORMS, Waveform
+from cg_data.vocabulary import EPILEPTIFORM, WAVEFORM_INDEX, WAVEFORMS, Waveform
 
 Bools = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float64]
@@ -37,14 +37,16 @@ STRICT = 5
 class Matches:
     """All events of one waveform, best score first, and the number of references.
 
-    `scores` `(n,)`; `pages` `(n,)`, which page each is of; `hits_at` `(10, n)`, whether each is a hit at each overlap of `IOUS`; `leads`
-    `(n,)`, whether no better one overlaps it in time on its page, on any channel: the others go on with what that one began.
+    `scores` `(n,)`; `pages` `(n,)`, which page each is of; `hits_at` `(10, n)`, whether each is a hit at each overlap of `IOUS`; `alarms`
+    `(n,)`, whether each is a false alarm of its own: on its page and on any channel, neither a reference nor a better event overlaps it in
+    time. What lies over a reference is no false alarm to a reader, however badly it fits, nor is one kind of discharge over another, as
+    the spike of a spike and slow wave; what overlaps a better event goes on with it.
     """
 
     scores: Floats
     pages: Indices
     hits_at: Bools
-    leads: Bools
+    alarms: Bools
     references: int
 
     @property
@@ -62,8 +64,9 @@ def _match_class(waveform: Waveform, found: Sequence[Sequence[Event]], truth: Se
     scores: list[float] = []
     pages: list[int] = []
     hits: list[Bools] = [np.zeros((len(IOUS), 0), dtype=np.bool_)]
-    leads: list[Bools] = [np.zeros(0, dtype=np.bool_)]
+    alarms: list[Bools] = [np.zeros(0, dtype=np.bool_)]
     references = 0
+    alike = [WAVEFORM_INDEX[w] for w in (EPILEPTIFORM if waveform in EPILEPTIFORM else {waveform})]
     for page, (events, marks) in enumerate(zip(found, truth, strict=True)):
         wanted = marks[marks[:, 0] == WAVEFORM_INDEX[waveform]]
         ranked = sorted((e for e in events if e.waveform is waveform), key=lambda e: -e.score)
@@ -71,22 +74,27 @@ def _match_class(waveform: Waveform, found: Sequence[Sequence[Event]], truth: Se
         pages += [page] * len(ranked)
         marked = marks_of_events(ranked)
         hits.append(take(overlaps(marked, wanted), IOUS) >= 0)
-        leads.append(_leads(marked))
+        alarms.append(_alarms(marked, marks[np.isin(marks[:, 0], alike)]))
         references += len(wanted)
     order = np.argsort(-np.array(scores), kind="stable")
     return Matches(
         scores=np.array(scores, dtype=np.float64)[order],
         pages=np.array(pages, dtype=np.int64)[order],
         hits_at=np.concatenate(hits, axis=1)[:, order],
-        leads=np.concatenate(leads)[order],
+        alarms=np.concatenate(alarms)[order],
         references=references,
     )
 
 
-def _leads(ranked: Marks) -> Bools:
-    """Of the events of a page, best first, those that overlap no better one in time."""
-    together = (ranked[:, None, 2] < ranked[None, :, 3]) & (ranked[None, :, 2] < ranked[:, None, 3])
-    return np.asarray(~np.tril(together, -1).any(axis=1))
+def _alarms(ranked: Marks, alike: Marks) -> Bools:
+    """Of the events of a page, best first, those that overlap neither a reference of their family nor a better event in time."""
+    repeats = np.tril(_at_one_time(ranked, ranked), -1).any(axis=1)
+    return np.asarray(~repeats & ~_at_one_time(ranked, alike).any(axis=1))
+
+
+def _at_one_time(some: Marks, others: Marks) -> Bools:
+    """Whether marks overlap in time, on whatever channels, `(some, others)`."""
+    return np.asarray((some[:, None, 2] < others[None, :, 3]) & (others[None, :, 2] < some[:, None, 3]))
 
 
 def take(overlap: Floats, least: Floats) -> Indices:

@@ -129,8 +129,8 @@ def calibrated(
     """A detector's description with the probabilities and working points that its events on pages of which something is known lead to.
 
     `subjects` says whose each page is: false alarms of unlike subjects prove less than those of like ones. What is false on several
-    channels at once is one false alarm. Minutes are those in which a waveform was looked for. Of subjects in whom it was not, only right
-    events can be told, so they count for nothing.
+    channels at once is one false alarm, and what lies over a reference is none. Minutes are those in which a waveform was looked for. Of
+    subjects in whom it was not, only right events can be told, so they count for nothing.
     """
     names, of_page = np.unique(np.asarray(subjects), return_inverse=True)
     minutes = {w: np.zeros(len(names)) for w in WAVEFORMS}
@@ -154,7 +154,7 @@ def _of_pages(matches: Matches, waveform: Waveform, chosen: npt.NDArray[np.bool_
         scores=matches.scores[on],
         pages=matches.pages[on],
         hits_at=matches.hits_at[:, on],
-        leads=matches.leads[on],
+        alarms=matches.alarms[on],
         references=sum(int(marks.sum()) for marks in wanted),
     )
 
@@ -168,7 +168,9 @@ def _working_point(
     if not len(looked):
         return choose_threshold([], [], 0, 1.0, target).model_copy(update={"met": False})
     place = np.searchsorted(looked, owners)
-    return choose_threshold(matches.scores, matches.hits, matches.references, minutes[looked], target, subjects=place, alarms=matches.leads)
+    return choose_threshold(
+        matches.scores, matches.hits, matches.references, minutes[looked], target, subjects=place, alarms=matches.alarms
+    )
 
 
 def _finish(recipe: DetectorRecipe, network: torch.nn.Module, validation: Sequence[Segment], device: str) -> TrainedDetector:

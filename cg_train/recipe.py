@@ -12,16 +12,35 @@ from cg_data.settings import Settings
 from cg_data.vocabulary import SampleKind
 
 Module = Literal["vision", "projector", "language"]
+Tower = Literal["vision", "language"]
+"""What is made of equal layers, which can be computed again instead of being kept."""
+Place = Literal["gpu", "cpu", "nvme"]
 
 
 class ComputeSettings(Settings):
     """What Ray Train gives to each worker."""
 
     workers: int = Field(default=1, ge=1)
+    least_workers: int | None = Field(
+        default=None,
+        ge=1,
+        description="stages go on with so many when nodes are lost, and with `workers` again when they are back; none: with all",
+    )
     gpu: bool = False
     cpus_per_worker: float = Field(default=1.0, gt=0)
     threads_per_worker: int = Field(default=1, ge=1, description="intra-op threads of torch; one keeps CPU runs bit-repeatable")
     max_failures: int = Field(default=2, ge=0, description="restarts of the worker group after a lost worker")
+
+    @model_validator(mode="after")
+    def _least_is_no_more(self) -> Self:
+        if self.least_workers is not None and self.least_workers > self.workers:
+            raise ValueError(f"least_workers {self.least_workers} is more than workers {self.workers}")
+        return self
+
+    @property
+    def sizes(self) -> range:
+        """Numbers of workers that a group may have."""
+        return range(self.least_workers or self.workers, self.workers + 1)
 
 
 class AugmentSettings(Settings):
@@ -59,6 +78,12 @@ class DetectorRecipe(Settings):
     targets: TargetSettings = Field(default=TargetSettings(), description="what the working thresholds are chosen for")
     seed: int = Field(default=3, ge=0)
     compute: ComputeSettings = ComputeSettings()
+
+    @model_validator(mode="after")
+    def _is_of_one_size(self) -> Self:
+        if self.compute.least_workers is not None:
+            raise ValueError("compute.least_workers is for stages: the detector's training goes on with as many workers as it began with")
+        return self
 
 
 class TinyModel(Settings):
@@ -174,6 +199,18 @@ class StageRecipe(Settings):
         return isinstance(self.batching, PackedBatches) or self.batching.by_length
 
 
+class OffloadSettings(Settings):
+    """Where what an optimiser step needs waits for it (ZeRO-Offload, Ren et al. 2021; ZeRO-Infinity, Rajbhandari et al. 2021)."""
+
+    optimizer: Place = Field(default="gpu", description="float32 weights and moments of AdamW, which then steps on the CPU")
+    parameters: Place = Field(default="gpu", description="weights between their uses")
+    nvme_folder: str = Field(default="", description="on a local disk of every node, for what waits on nvme")
+
+    @property
+    def places(self) -> tuple[Place, Place]:
+        return self.optimizer, self.parameters
+
+
 class TrainSettings(Settings):
     source: str = Field(default="tiny", description='"tiny", a local folder, or a Hugging Face id such as Qwen/Qwen2.5-VL-3B-Instruct')
     tiny: TinyModel = TinyModel()
@@ -181,13 +218,41 @@ class TrainSettings(Settings):
     precision: Literal["float32", "bfloat16"] = "bfloat16"
     attention: Literal["sdpa", "flash_attention_2", "eager"] = "sdpa"
     zero_stage: Literal[0, 1, 2, 3] = 2
-    gradient_checkpointing: bool = False
+    offload: OffloadSettings = OffloadSettings()
+    checkpointing: tuple[Tower, ...] = Field(
+        default=(), description="whose layers are computed again in the backward pass instead of kept, where gradients flow through them"
+    )
+    loss: Literal["full", "chunked", "liger"] = Field(
+        default="full", description="full: logits of all tokens at once; chunked: of answers alone, in pieces; liger: fused by Liger Kernel"
+    )
     compute: ComputeSettings = ComputeSettings()
     detector: DetectorRecipe = DetectorRecipe()
     sight: StageRecipe | None = None
     base: StageRecipe | None = None
     stage1: StageRecipe
     stage2: StageRecipe
+
+    @model_validator(mode="after")
+    def _offload_needs_parts(self) -> Self:
+        if self.offload.optimizer != "gpu" and self.zero_stage < 2:
+            raise ValueError(f"offload.optimizer {self.offload.optimizer} needs zero_stage 2 or 3")
+        if "nvme" in self.offload.places and not self.offload.nvme_folder:
+            raise ValueError("offload to nvme needs offload.nvme_folder")
+        if (self.offload.parameters != "gpu" or "nvme" in self.offload.places) and self.zero_stage < 3:
+            raise ValueError("offload.parameters, and offload to nvme, need zero_stage 3")
+        return self
+
+    @model_validator(mode="after")
+    def _whole_head(self) -> Self:
+        if self.loss == "liger" and self.zero_stage == 3:
+            raise ValueError("loss liger reads the weights of the output layer, which zero_stage 3 scatters; use chunked")
+        return self
+
+
+def checkpointed(recipe: StageRecipe, towers: tuple[Tower, ...]) -> tuple[Tower, ...]:
+    """Those of `towers` through which gradients of a stage flow: only they would keep anything for a backward pass."""
+    flow: dict[Tower, bool] = {"vision": "vision" in recipe.trainable, "language": recipe.objective == "dialogue"}
+    return tuple(tower for tower in towers if flow[tower])
 
 
 RECIPES = ("detector", "sight", "base", "stage1", "stage2")

@@ -67,8 +67,8 @@ def test_average_precision_is_the_same_to_the_last_bit(truth: str, n: int) -> No
 
 def _ap(scores: Floats, hits: Bools) -> float:
     order = np.argsort(-scores, kind="stable")
-    pages, leads = np.zeros(len(scores), dtype=np.int64), np.ones(len(scores), dtype=np.bool_)
-    matches = Matches(scores=scores[order], pages=pages, hits_at=hits[None, order], leads=leads, references=int(hits.sum()) + 50)
+    pages, alarms = np.zeros(len(scores), dtype=np.int64), np.ones(len(scores), dtype=np.bool_)
+    matches = Matches(scores=scores[order], pages=pages, hits_at=hits[None, order], alarms=alarms, references=int(hits.sum()) + 50)
     return average_precision(matches)
 
 

@@ -101,7 +101,7 @@ def test_thresholds_stand_with_their_targets_and_whether_they_were_reached() -> 
     card = model_card(FACTS)
     thresholds = _section(card, "Working thresholds")
     assert "| k complex | greatest F1 | yes | 0.600 | 0.800 | 0.667 | 0.727 | 0.67 (2.59) |" in thresholds
-    assert "| spike | at most 0.25 false a minute | **no**, kept nothing | 0.950 | 0.000 |" in thresholds
+    assert "| spike | at most 0.15 false a minute | **no**, kept nothing | 0.950 | 0.000 |" in thresholds
     assert "for: spike, sharp wave, spike or sharp and slow wave. Do not rely" in _section(card, "Caveats")
     probabilities = _section(card, "Probability of an event")
     assert len(re.findall(r"^\| .* \| beta \| 8 \| 4 \|", probabilities, re.MULTILINE)) == len(WAVEFORMS)

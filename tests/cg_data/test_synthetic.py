@@ -178,7 +178,7 @@ def test_marks_last_as_long_as_their_class_is_defined_to(recorded: list[Recorded
     lasting = {
         Waveform.SPIKE: (0.015, 0.07),
         Waveform.SHARP_WAVE: (0.07, 0.2),
-        Waveform.SPIKE_AND_SLOW_WAVE: (0.15, 0.75),
+        Waveform.SPIKE_AND_SLOW_WAVE: (0.14, 0.75),
         Waveform.K_COMPLEX: (0.5, 1.5),
         Waveform.SLEEP_SPINDLE: (0.4, 2.0),
         Waveform.POSITIVE_SHARP_TRANSIENT: (0.1, 0.6),
@@ -233,6 +233,17 @@ def test_vertex_waves_are_too_short_for_k_complexes() -> None:
     events = plant_variants(subject, [(0.0, 600.0, State.N2)], np.random.default_rng(0))
     assert len(events) > 20
     assert max(event.wave_uv.shape[1] for event in events) / subject.sfreq_hz < 0.5
+
+
+def test_the_eye_muscles_spike_at_both_ends_of_a_gaze_and_nobody_marks_it() -> None:
+    subject = dataclasses.replace(make_subject(1, SEED), variants=frozenset({Variant.SACCADIC_SPIKES}), syndrome=None)
+    events = plant(subject, [(0.0, 600.0, State.EYES_OPEN)], np.random.default_rng(0))
+    gazes = [event for event in events if event.waveform is Waveform.POSITIVE_SQUARE_WAVE]
+    spikes = [event for event in events if event.waveform is None]
+    assert len(gazes) > 20
+    assert len(spikes) == 2 * len(gazes)
+    assert max(event.wave_uv.shape[1] for event in spikes) / subject.sfreq_hz < 0.06
+    assert {int(np.abs(event.wave_uv).max(axis=1).argmax()) for event in spikes} == {CHANNEL_INDEX["F7"], CHANNEL_INDEX["F8"]}
 
 
 def test_jolts_swing_each_electrode_on_its_own() -> None:

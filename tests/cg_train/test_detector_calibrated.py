@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
@@ -12,7 +13,7 @@ from cg_data.detect.references import References, references_of
 from cg_data.detect.spec import DetectorSpec
 from cg_data.detect.thresholds import TargetSettings, ThresholdTarget, WorkingPoint
 from cg_data.records import Event, Label
-from cg_data.vocabulary import N_CHANNELS, SEGMENT_SAMPLES, LabelKind, Waveform
+from cg_data.vocabulary import EPILEPTIFORM, N_CHANNELS, SEGMENT_SAMPLES, LabelKind, Waveform
 from cg_train.detector import calibrated, spec_of
 from tests.detectors_small import SIGNAL, page_of, recipe_of
 from tests.records_small import event
@@ -59,3 +60,22 @@ def test_minutes_are_those_in_which_a_waveform_was_looked_for_and_what_is_false_
     precision = ThresholdTarget(measure="precision", bound=0.3)
     _, points = chosen([page] * 6 + [[]] * 6, [LOOKED] * 6 + [MARKED_ALONE] * 6, "ababab" * 2, sleep_spindle=precision)
     assert points[SPINDLE].false_per_minute == pytest.approx(6.0)  # twelve wrong events on six pages of ten seconds that were looked at
+
+
+def test_what_lies_over_a_reference_on_another_channel_is_no_false_alarm() -> None:
+    precision = ThresholdTarget(measure="precision", bound=0.2)
+    for onset_s, expected in ((2.5, 0.0), (4.0, 6.0)):
+        page = [event(SPINDLE, "C3", 2.0, 1.0, 0.3), event(SPINDLE, "Cz", onset_s, 0.4, 0.5)]
+        _, points = chosen([page] * 6, [LOOKED] * 6, "ababab", sleep_spindle=precision)
+        assert points[SPINDLE].false_per_minute == pytest.approx(expected)
+        assert points[SPINDLE].precision == pytest.approx(0.5)
+
+
+def test_a_spike_over_a_complex_is_wrong_but_no_false_alarm() -> None:
+    looked = [dataclasses.replace(SEARCHED, name=w) for w in EPILEPTIFORM]
+    page = known(
+        *looked, dataclasses.replace(MARK, name=Waveform.SPIKE_AND_SLOW_WAVE), dataclasses.replace(MARK, name=Waveform.SPIKE, onset_s=5.0)
+    )
+    found = [event(Waveform.SPIKE, "C3", 5.0, 1.0, 0.3), event(Waveform.SPIKE, "C3", 2.0, 0.2, 0.5)]
+    _, points = chosen([found] * 6, [page] * 6, "ababab", spike=ThresholdTarget(measure="precision", bound=0.2))
+    assert (points[Waveform.SPIKE].false_per_minute, points[Waveform.SPIKE].precision) == (0.0, 0.5)

@@ -26,6 +26,8 @@ _RUN_SHARE, _PERIODIC_SHARE = 0.6, 0.12
 _HIGHEST_RUN_UV = 550.0
 _GENERALISED_SHARE = 0.2
 """A generalised complex is marked down to a smaller part of its maximum than a focal one: it is known to be there."""
+_GENERALISED_DOUBT = 0.3
+"""Nor can a reader who sees it in front say that it is not there behind, unless hardly anything is."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -148,5 +150,5 @@ def _assemble(pattern: _Pattern, parts: Floats, sharp: tuple[int, int], sfreq_hz
     core = (sharp[0], late.shape[1]) if is_complex else (sharp[0], sum(sharp))
     event = Planted(start=0, wave_uv=late, core=core, waveform=pattern.kind)
     if is_complex and pattern.is_generalised:
-        return dataclasses.replace(event, mirrored=pattern.kind, least_share=_GENERALISED_SHARE)
+        return dataclasses.replace(event, mirrored=pattern.kind, least_share=_GENERALISED_SHARE, doubt_from=_GENERALISED_DOUBT)
     return event

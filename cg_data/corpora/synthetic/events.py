@@ -14,7 +14,8 @@ from cg_data.corpora.synthetic import shapes
 from cg_data.corpora.synthetic.discharges import make_discharges
 from cg_data.corpora.synthetic.fields import field_of, gains
 from cg_data.corpora.synthetic.planted import Planted, Room, log_uniform, overlap, place, start_in
-from cg_data.corpora.synthetic.traits import State, Subject
+from cg_data.corpora.synthetic.traits import State, Subject, Variant
+from cg_data.corpora.synthetic.variants import saccadic_spike
 from cg_data.vocabulary import CHANNELS, Waveform
 
 Maker = Callable[[Subject, Room, np.random.Generator], list[Planted]]
@@ -110,14 +111,18 @@ def _blink(subject: Subject, room: Room, rng: np.random.Generator) -> list[Plant
 
 
 def _gaze(subject: Subject, room: Room, rng: np.random.Generator) -> list[Planted]:
-    """Opposite at F7 and F8, half of that at the frontal poles; small ones too."""
+    """Opposite at F7 and F8, half of that at the frontal poles; small ones too, and in some subjects the eye muscles spike at both ends."""
     wave = shapes.plateau(rng.uniform(0.4, 1.8), subject.sfreq_hz, rng.uniform(0.03, 0.07))
     near, side = rng.uniform(0.42, 0.62), rng.uniform(0.1, 0.25)
     weights = gains({"F7": 1.0, "F8": -1.0, "Fp1": near, "Fp2": -near, "F3": 0.45 * near, "F4": -0.45 * near, "T3": side, "T4": -side})
     height_uv = rng.uniform(22, 45) if rng.random() < 0.2 else rng.uniform(40, 120)
     weights = weights * float(rng.choice([-1.0, 1.0])) * height_uv
     event = place(wave, weights, subject.sfreq_hz, room, rng, waveform=Waveform.POSITIVE_SQUARE_WAVE)
-    return [dataclasses.replace(event, mirrored=Waveform.NEGATIVE_SQUARE_WAVE, sign=1)]
+    gaze = dataclasses.replace(event, mirrored=Waveform.NEGATIVE_SQUARE_WAVE, sign=1)
+    if Variant.SACCADIC_SPIKES not in subject.variants:
+        return [gaze]
+    edges_s = (event.start / subject.sfreq_hz, event.start / subject.sfreq_hz + len(wave) / subject.sfreq_hz - 0.05)
+    return [gaze, *(saccadic_spike(subject, edge_s, rng) for edge_s in edges_s)]
 
 
 def _muscle(subject: Subject, room: Room, rng: np.random.Generator) -> list[Planted]:

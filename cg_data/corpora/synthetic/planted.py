@@ -10,6 +10,7 @@ from cg_data.corpora.synthetic.fields import Floats
 from cg_data.vocabulary import Waveform
 
 SEEN_SHARE = 0.35
+DOUBT_FROM = 0.8
 Room = tuple[float, float]
 """Start and stop, in seconds, between which something is to lie."""
 
@@ -20,7 +21,7 @@ class Planted:
 
     `waveform` is its name on channels that show it with the sign of the strongest (`sign` fixes another), `mirrored` on those that show
     it upside down; None is no name. `core` are the samples that a mark may cover, (first, stop). Where the height is under `least_share`
-    of the greatest, nothing is marked.
+    of the greatest, nothing is marked. From the share `doubt_from` of what is needed to be marked nobody is sure.
     """
 
     start: int
@@ -30,6 +31,7 @@ class Planted:
     mirrored: Waveform | None = None
     sign: int = 0
     least_share: float = SEEN_SHARE
+    doubt_from: float = DOUBT_FROM
 
 
 def place(

@@ -116,15 +116,23 @@ def _youth(subject: Subject, room: Room, rng: np.random.Generator) -> list[Plant
     return [place(shapes.bump(rng.uniform(0.3, 0.5), subject.sfreq_hz), weights, subject.sfreq_hz, room, rng) for _ in range(2)]
 
 
+def saccadic_spike(subject: Subject, at_s: float, rng: np.random.Generator) -> Planted:
+    """Spike potential of the lateral rectus muscles at the start of a saccade: some 20 ms, over one side more or opposite at F7 and F8, and
+    in front (Keren, Yuval-Greenberg and Deouell 2010)."""
+    wave = shapes.pointed(rng.uniform(0.015, 0.03), subject.sfreq_hz)
+    after = -rng.uniform(0.0, 0.6) * shapes.bump(0.02, subject.sfreq_hz)
+    near, other = float(rng.uniform(0.2, 0.6)), float(rng.uniform(-1.0, 0.5))
+    if rng.random() < 0.5:
+        weights = gains({"F7": 1.0, "F8": other, "Fp1": near, "Fp2": near * other, "T3": 0.2, "T4": 0.2 * other})
+    else:
+        weights = gains({"F8": 1.0, "F7": other, "Fp2": near, "Fp1": near * other, "T4": 0.2, "T3": 0.2 * other})
+    weights = rng.choice([-1.0, 1.0], p=[0.7, 0.3]) * log_uniform(8, 60, rng) * weights
+    return place(np.concatenate([wave, after]), weights, subject.sfreq_hz, (at_s, at_s), rng)
+
+
 def _saccadic_spikes(subject: Subject, room: Room, rng: np.random.Generator) -> list[Planted]:
-    """Spike potentials of the lateral rectus muscles: some 20 ms, opposite at F7 and F8."""
-    made = []
-    for _ in range(int(rng.integers(1, 8))):
-        wave = shapes.pointed(rng.uniform(0.015, 0.03), subject.sfreq_hz)
-        near = float(rng.uniform(0.2, 0.6))
-        weights = gains({"F7": 1.0, "F8": -rng.uniform(0.4, 1.0), "Fp1": near, "Fp2": -near, "T3": 0.2, "T4": -0.2})
-        made.append(place(wave, rng.choice([-1, 1]) * log_uniform(8, 45, rng) * weights, subject.sfreq_hz, room, rng))
-    return made
+    """Of saccades that are too small to be seen themselves."""
+    return [saccadic_spike(subject, rng.uniform(room[0], room[1] - 0.1), rng) for _ in range(int(rng.integers(1, 8)))]
 
 
 def _slow_rolling_eyes(subject: Subject, room: Room, rng: np.random.Generator) -> list[Planted]:

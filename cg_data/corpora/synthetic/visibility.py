@@ -3,8 +3,8 @@
 A waveform is marked where the page shows it with at least `Planted.least_share` of its greatest height, at least `SEEN_UV`, and far
 enough above what is there anyway. How far a short or fast waveform stands out is measured against its own surroundings, as a reader does
 who sees a spike on a slow wave: by the sample minus the mean of those a little before and after (`STAND_OUT`, the lag and the ratio to
-the background's root mean square). Where an event is near that (`UNSURE`) one reader would mark it and another not, so its label says that
-nobody is sure; weaker ones stay in the signal without a label.
+the background's root mean square). Where an event is near that (`SURE_FROM`) one reader would mark it and another not, so its label says
+that nobody is sure; weaker ones stay in the signal without a label.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from cg_data.corpora.synthetic.planted import Planted
 from cg_data.vocabulary import CHANNELS, N_CHANNELS, Waveform
 
 SEEN_UV = 10.0
-UNSURE = (0.8, 1.2)
-"""Shares of what is needed to be marked between which a reader is not sure."""
+SURE_FROM = 1.2
+"""Share of what is needed to be marked from which a reader is sure; below, down to `Planted.doubt_from`, he is not."""
 STAND_OUT: dict[Waveform, tuple[float, float]] = {
     Waveform.SPIKE: (0.06, 4.0),
     Waveform.SHARP_WAVE: (0.12, 3.0),
@@ -89,19 +89,23 @@ def labels_of(event: Planted, backdrop: Backdrop, cover: Backdrop) -> list[Truth
     least_uv = np.maximum(SEEN_UV, ratio * _mean_rms(backdrop.rms_uv[lag_s], seconds))
     share = height / np.maximum(event.least_share * height.max(), least_uv)
     if event.waveform is not Waveform.HIGH_FREQUENCY_NOISE:
-        covered = height < UNSURE[1] * ratio * _greatest_rms(cover.rms_uv[lag_s], event, backdrop.sfreq_hz)
+        covered = height < SURE_FROM * ratio * _greatest_rms(cover.rms_uv[lag_s], event, backdrop.sfreq_hz)
         share = np.where(covered, np.minimum(share, 1.0), share)
     course = standing[strongest] if event.waveform in _OSCILLATING else np.abs(core[strongest])
     begin, end = _extent(course, event.waveform, float(_mean_rms(backdrop.rms_uv[0.0], seconds)[strongest]))
     onset_s, duration_s = (event.start + first + begin) / backdrop.sfreq_hz, (end - begin) / backdrop.sfreq_hz
     names = [event.waveform if side else event.mirrored for side in core[:, peak] * sign > 0]
-    marked = [(_said(name, least), channel) for name, channel, least in zip(names, CHANNELS, share, strict=True) if name is not None]
+    marked = [
+        (_said(name, least, event.doubt_from), channel)
+        for name, channel, least in zip(names, CHANNELS, share, strict=True)
+        if name is not None
+    ]
     return [Truth(name=name, channel=channel, onset_s=onset_s, duration_s=duration_s) for name, channel in marked if name]
 
 
-def _said(waveform: Waveform, share: float) -> str:
+def _said(waveform: Waveform, share: float, doubt_from: float) -> str:
     """What a reader writes of a waveform that has `share` of what is needed to be marked, "" for nothing."""
-    return "" if share < UNSURE[0] else f"unsure:{waveform}" if share < UNSURE[1] else str(waveform)
+    return "" if share < doubt_from else f"unsure:{waveform}" if share < SURE_FROM else str(waveform)
 
 
 def _seconds(event: Planted, sfreq_hz: int) -> slice:
