@@ -17,7 +17,7 @@ from cg_data.errors import StorageError
 from cg_data.records import Sample
 from cg_data.rows import sample_from_row
 from cg_data.vocabulary import Split
-from cg_train.packs import Lengths, shares
+from cg_train.packs import SampleLengths, shares
 from cg_train.plan import Plan, random_words
 from cg_train.recipe import Batching
 from cg_train.rowstore import RowStore
@@ -113,7 +113,7 @@ class BatchMaker:
     rank: int
     workers: int
     batching: Batching
-    lengths: Lengths | None
+    lengths: SampleLengths | None
     seed: int
     gain_log2: float
     collate: Collate

@@ -95,12 +95,12 @@ def _scores(squared: float, tower: Tower, layers: int) -> float:
 
 
 def load_of_batch(inputs: Mapping[str, torch.Tensor]) -> Load:
-    """What the inputs of one micro-batch (`cg_train.model.encode.training_batch`) ask; padding is not counted.
+    """What the inputs of one micro-batch ask; padding is not counted.
 
     Args:
-        inputs: attention_mask and labels `(n, longest)`, image_grid_thw `(pictures, 3)`, on the CPU.
+        inputs: of `cg_train.model.encode.training_batch` or `cg_train.model.pack.packed_batch`, on the CPU.
     """
-    lengths = inputs["attention_mask"].sum(1).double()
+    lengths = (inputs["attention_mask"].sum(1) if "attention_mask" in inputs else _packed_lengths(inputs["position_ids"])).double()
     patches = inputs["image_grid_thw"].prod(1).double()
     return Load(
         tokens=float(lengths.sum()),
@@ -109,6 +109,13 @@ def load_of_batch(inputs: Mapping[str, torch.Tensor]) -> Load:
         patches_squared=float((patches**2).sum()),
         targets=float((inputs["labels"][:, 1:] != _IGNORED).sum()),
     )
+
+
+def _packed_lengths(position_ids: torch.Tensor) -> torch.Tensor:
+    """Of the samples of a pack, whose row 0 of `position_ids` `(4, 1, length)` starts at zero for each."""
+    text = position_ids[0, 0]
+    starts = (text == 0).nonzero()[:, 0]
+    return starts.diff(append=starts.new_tensor([len(text)]))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from cg_data.instruct.general import open_picture
 from cg_data.instruct.prompt import SYSTEM_PROMPT
 from cg_data.records import Sample
 from cg_data.settings import PageSettings
@@ -16,10 +16,11 @@ from cg_train.batches import SampleStore
 from cg_train.flops import Flops, Load, flops_of
 from cg_train.hardware import Gpus, peak_flops
 from cg_train.memory import Longest, Need
-from cg_train.model.encode import IGNORED, MERGE, PATCH_PX, TOKEN_PX, encode_dialogue, image_tokens
+from cg_train.model.encode import IGNORED, MERGE, encode_dialogue, image_tokens, picture_tokens
 from cg_train.model.shape import config_of, shape_of
-from cg_train.plan import accumulation, make_plan
-from cg_train.recipe import PictureSettings, StageRecipe, TrainSettings
+from cg_train.packs import check_batching
+from cg_train.plan import make_plan
+from cg_train.recipe import PaddedBatches, PictureSettings, StageRecipe, TrainSettings
 
 CHARACTERS_PER_TOKEN = 3.0
 """Of clinical English in Qwen's vocabulary, on the safe side, where its tokenizer cannot be had."""
@@ -50,7 +51,8 @@ class Lengths:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Forecast:
-    """`flops` is of one optimiser step over all GPUs, `hours` None where the GPU's peak is not known."""
+    """`flops` is of one optimiser step over all GPUs, `hours` None where the GPU's peak is not known; `accumulated` are the micro-batches
+    of a step on each, on the mean where samples are packed."""
 
     need: Need
     lengths: Lengths
@@ -88,7 +90,7 @@ def forecast(
     Raises:
         ConfigError: a model whose sizes are not known, or a recipe that cannot be followed.
     """
-    accumulated = accumulation(recipe, gpus.count)
+    check_batching(recipe, gpus.count)
     shape = shape_of(config_of(settings), recipe)
     if store is None:
         lengths, steps, said = _assumed_lengths(page), *_assumed_steps(name, recipe)
@@ -103,11 +105,20 @@ def forecast(
         samples=steps * recipe.global_batch,
         steps=steps,
         workers=gpus.count,
-        accumulated=accumulated,
+        accumulated=_accumulated(recipe, lengths.load.tokens, gpus.count),
         flops=flops,
         hours=None if peak is None else steps * flops.hardware / (peak * utilisation * gpus.count) / 3600,
         said=said,
     )
+
+
+def _accumulated(recipe: StageRecipe, mean_tokens: float, workers: int) -> int:
+    """Micro-batches of a step on each GPU; those of packs by the mean sample, with a page or picture each."""
+    batching = recipe.batching
+    if isinstance(batching, PaddedBatches):
+        return recipe.global_batch // (batching.micro_batch * workers)
+    packs = recipe.global_batch * max(mean_tokens / batching.tokens, 1 / batching.images)
+    return math.ceil(packs / workers)
 
 
 def _assumed_steps(name: str, recipe: StageRecipe) -> tuple[int, str]:
@@ -174,7 +185,7 @@ def _length(sample: Sample, page: PageSettings, pictures: PictureSettings, token
     """Visual tokens, other tokens, and those with a loss."""
     image = image_tokens(page) if sample.has_page else 0
     if sample.picture is not None:
-        image = _picture_tokens(sample.picture, pictures)
+        image = picture_tokens(sample.picture, pictures)
     if tokenizer is not None:
         coded = encode_dialogue(tokenizer, sample.messages, image, with_answer=True)
         return image, len(coded.input_ids) - image, int((coded.labels != IGNORED).sum())
@@ -186,15 +197,6 @@ def _length(sample: Sample, page: PageSettings, pictures: PictureSettings, token
 
 def _text_tokens(text: str) -> int:
     return round(len(text) / CHARACTERS_PER_TOKEN) + TOKENS_OF_A_TURN
-
-
-def _picture_tokens(picture: bytes, pictures: PictureSettings) -> int:
-    from transformers.models.qwen2_vl.image_processing_qwen2_vl import smart_resize
-
-    with open_picture(picture) as opened:
-        width, height = opened.size
-    tall, wide = smart_resize(height, width, TOKEN_PX, pictures.min_pixels, pictures.max_pixels)
-    return (tall // PATCH_PX) * (wide // PATCH_PX) // MERGE**2
 
 
 def _quantile(values: npt.NDArray[np.float64], share: npt.NDArray[np.float64], part: float) -> float:

@@ -20,11 +20,11 @@ from typing import TYPE_CHECKING
 
 from cg_data.errors import ConfigError
 from cg_train.hardware import Gpus
-from cg_train.recipe import OffloadSettings, StageRecipe, TrainSettings, checkpointed
+from cg_train.recipe import Batching, OffloadSettings, PackedBatches, PaddedBatches, StageRecipe, TrainSettings, checkpointed
 from cg_train.step import BUCKET_ELEMENTS, LIVE_ELEMENTS, PREFETCH_ELEMENTS
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from cg_train.model.shape import Shape, Tower
 
@@ -47,6 +47,25 @@ class Longest:
     tokens: int
     patches: int
     targets: int
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Fullest:
+    """The most that a micro-batch can hold; `row` are the tokens that attention has before it at once."""
+
+    tokens: int
+    patches: int
+    targets: int
+    row: int
+
+
+def fullest(batching: Batching, longest: Longest) -> Fullest:
+    """A micro-batch of none but `longest`, or a full pack, all of whose text may be answers."""
+    if isinstance(batching, PaddedBatches):
+        n = batching.micro_batch
+        return Fullest(tokens=n * longest.tokens, patches=n * longest.patches, targets=n * longest.targets, row=longest.tokens)
+    tokens = batching.tokens
+    return Fullest(tokens=tokens, patches=min(batching.images * longest.patches, 4 * tokens), targets=tokens, row=tokens)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -79,16 +98,16 @@ class Memory:
 
 
 def memory_of(shape: Shape, recipe: StageRecipe, settings: TrainSettings, longest: Longest, gpus: Gpus) -> Memory:
-    """Memory of a stage on `gpus` with every sample of a micro-batch as long as `longest`."""
-    width = _width(settings)
+    """Memory of a stage on `gpus` in its fullest micro-batch."""
+    width, most = _width(settings), fullest(recipe.batching, longest)
     states, on_host = _states(shape, settings, gpus.count)
     parts = 1 if settings.zero_stage == 0 else gpus.count
     # AdamW makes two temporary copies beside the float32 gradients; stage 3 goes through the parameters in groups of `sub_group_size`.
     stepped = min(shape.trained / parts, LIVE_ELEMENTS if settings.zero_stage == 3 else shape.trained)
     return Memory(
         **states,
-        activations=kept_bytes(shape, recipe, settings, longest) + _working_bytes(shape, recipe, settings, longest),
-        logits=_logits(shape, recipe, settings, longest),
+        activations=kept_bytes(shape, recipe, settings, most) + _working_bytes(shape, recipe, settings, most),
+        logits=_logits(shape, recipe, settings, most),
         buckets=_buckets(shape, settings),
         step=12.0 * stepped if settings.offload.optimizer == "gpu" else 0.0,
         reserve=CONTEXT_BYTES + FRAGMENTED * gpus.memory_bytes,
@@ -130,10 +149,10 @@ def _buckets(shape: Shape, settings: TrainSettings) -> float:
     return float(width * (gathered + BUCKET_ELEMENTS + shape.largest))  # the largest gradient stands whole before it is scattered
 
 
-def kept_bytes(shape: Shape, recipe: StageRecipe, settings: TrainSettings, longest: Longest) -> float:
+def kept_bytes(shape: Shape, recipe: StageRecipe, settings: TrainSettings, most: Fullest) -> float:
     """What a micro-batch keeps between its forward and its backward pass, logits aside."""
     again, width = checkpointed(recipe, settings.checkpointing), _width(settings)
-    patches, tokens = recipe.micro_batch * longest.patches, recipe.micro_batch * longest.tokens
+    patches, tokens = most.patches, most.tokens
     total = 0.0
     if "vision" in recipe.trainable:
         layer = _layer_bytes(shape.vision, width, learns=True, inputs=True, rank=0, pairs=0.0)
@@ -143,22 +162,21 @@ def kept_bytes(shape: Shape, recipe: StageRecipe, settings: TrainSettings, longe
         normed = 4.0 if "vision" in recipe.trainable else 0.0
         total += patches * shape.vision.hidden * (normed + 4.0 * width)  # norm, both layers' inputs, and before the activation
     if recipe.objective == "dialogue":
-        layer = _text_layer(shape, recipe, settings, longest)
+        layer = _text_layer(shape, recipe, settings, most)
         total += tokens * shape.text.layers * (width * shape.text.hidden if "language" in again else layer)
         total += tokens * shape.text.hidden * (4.0 + (width if _learns(recipe) else 0.0))  # the last norm
     return total
 
 
-def _working_bytes(shape: Shape, recipe: StageRecipe, settings: TrainSettings, longest: Longest) -> float:
+def _working_bytes(shape: Shape, recipe: StageRecipe, settings: TrainSettings, most: Fullest) -> float:
     """What one layer works with at a time: all that it keeps where it is computed again, and as much again for gradients in the MLP."""
-    width = _width(settings)
-    patches, tokens = recipe.micro_batch * longest.patches, recipe.micro_batch * longest.tokens
+    width, patches = _width(settings), most.patches
     tower = patches * width * (6.0 * shape.vision.hidden + 3.0 * shape.vision.intermediate)
     pixels = patches * PATCH_VALUES * (4.0 + width)  # as they come, and as the tower takes them
     if recipe.objective == "sight":
         return pixels + tower + patches * _layer_bytes(shape.vision, width, learns=True, inputs=True, rank=0, pairs=0.0)
-    layer = _text_layer(shape, recipe, settings, longest) + width * (4.0 * shape.text.hidden + 3.0 * shape.text.intermediate)
-    return pixels + max(tower, tokens * layer)
+    layer = _text_layer(shape, recipe, settings, most) + width * (4.0 * shape.text.hidden + 3.0 * shape.text.intermediate)
+    return pixels + max(tower, most.tokens * layer)
 
 
 def _learns(recipe: StageRecipe) -> bool:
@@ -166,11 +184,11 @@ def _learns(recipe: StageRecipe) -> bool:
     return "language" in recipe.trainable and recipe.lora is None
 
 
-def _text_layer(shape: Shape, recipe: StageRecipe, settings: TrainSettings, longest: Longest) -> float:
+def _text_layer(shape: Shape, recipe: StageRecipe, settings: TrainSettings, most: Fullest) -> float:
     width = _width(settings)
     # The mask lies there once for all heads; eager attention keeps scores and weights of every head.
-    mask = width * longest.tokens if settings.attention == "sdpa" else 0.0
-    pairs = longest.tokens * shape.text.heads * (4.0 + 2.0 * width) if settings.attention == "eager" else mask
+    mask = width * most.row if settings.attention == "sdpa" else 0.0
+    pairs = most.row * shape.text.heads * (4.0 + 2.0 * width) if settings.attention == "eager" else mask
     inputs = _learns(recipe) or shape.rank > 0 or settings.zero_stage == 3  # whose own linear layer keeps its input, learning or not
     return _layer_bytes(shape.text, width, learns=_learns(recipe), inputs=inputs, rank=shape.rank, pairs=pairs)
 
@@ -191,16 +209,16 @@ def _layer_bytes(tower: Tower, width: int, *, learns: bool, inputs: bool, rank: 
     return norms + attention + mlp + of_weights + 7.0 * width * rank + pairs
 
 
-def _logits(shape: Shape, recipe: StageRecipe, settings: TrainSettings, longest: Longest) -> float:
+def _logits(shape: Shape, recipe: StageRecipe, settings: TrainSettings, most: Fullest) -> float:
     """Logits as they come, in float32, and their probabilities (or gradients, as many)."""
     if recipe.objective == "sight":
         return 0.0
     width = _width(settings)
     each = shape.vocabulary * (width + 8.0)
     if settings.loss == "full":
-        return recipe.micro_batch * longest.tokens * each
+        return most.tokens * each
     head = 2.0 * width * shape.vocabulary * shape.text.hidden if shape.learning["language"] > shape.adapters else 0.0
-    return recipe.micro_batch * longest.targets / PIECES * each + head  # a piece's gradient of the output layer, and the sum so far
+    return most.targets / PIECES * each + head  # a piece's gradient of the output layer, and the sum so far
 
 
 def fits(memory: Memory, gpus: Gpus, *, share: float = 1.0) -> bool:
@@ -218,6 +236,8 @@ _CHOICES: tuple[tuple[int, OffloadSettings, bool], ...] = (
 )
 """ZeRO stage, offload and checkpointing from the fastest to the thriftiest."""
 MOST_MICRO_BATCH = 16
+MOST_PACK_TOKENS = 8192
+"""Of a pack that is recommended: larger ones save little, and sdpa computes the scores of all its tokens with all others."""
 RECOMMENDED_SHARE = 0.92
 """Of a GPU's memory: formulas of activations are right to about a tenth. What is refused is refused at the whole."""
 
@@ -236,7 +256,7 @@ class Need:
 
 
 def recommend(needs: Sequence[Need], settings: TrainSettings, gpus: Gpus) -> tuple[list[Need], TrainSettings] | None:
-    """The first of `_CHOICES` with which all stages fit, each with the largest micro-batch that does; None where none is.
+    """The first of `_CHOICES` with which all stages fit, each with the largest micro-batch or pack that does; None where none is.
 
     What is faster comes first: keeping activations costs nothing, computing them again a third, scattered weights are sent for every
     micro-batch, and an optimiser on the CPU waits for the bus. The choice is one for all stages, whose settings are shared.
@@ -253,12 +273,27 @@ def recommend(needs: Sequence[Need], settings: TrainSettings, gpus: Gpus) -> tup
 
 
 def _largest(need: Need, settings: TrainSettings, gpus: Gpus) -> Need | None:
-    per_worker, rest = divmod(need.recipe.global_batch, gpus.count)
-    for size in range(min(MOST_MICRO_BATCH, per_worker), 0, -1):
-        sized = dataclasses.replace(need, recipe=need.recipe.model_copy(update={"micro_batch": size}))
-        if not rest and per_worker % size == 0 and fits(sized.memory(settings, gpus), gpus, share=RECOMMENDED_SHARE):
+    for batching in _sizes(need.recipe, gpus.count):
+        sized = dataclasses.replace(need, recipe=need.recipe.model_copy(update={"batching": batching}))
+        if fits(sized.memory(settings, gpus), gpus, share=RECOMMENDED_SHARE):
             return sized
     return None
+
+
+def _sizes(recipe: StageRecipe, workers: int) -> Iterator[Batching]:
+    """Micro-batches that share the global batch, or packs of whole longest samples with as many images to a token, largest first."""
+    per_worker, rest = divmod(recipe.global_batch, workers)
+    now = recipe.batching
+    if rest:
+        return
+    if isinstance(now, PackedBatches):
+        for samples in range(max(1, MOST_PACK_TOKENS // recipe.max_tokens), 0, -1):
+            tokens = samples * recipe.max_tokens
+            yield PackedBatches(tokens=tokens, images=max(1, round(now.images * tokens / now.tokens)))
+        return
+    for size in range(min(MOST_MICRO_BATCH, per_worker), 0, -1):
+        if per_worker % size == 0:
+            yield now.model_copy(update={"micro_batch": size})
 
 
 def overrides(needs: Sequence[Need], settings: TrainSettings, workers: int) -> str:
@@ -271,7 +306,9 @@ def overrides(needs: Sequence[Need], settings: TrainSettings, workers: int) -> s
         "offload.parameters": settings.offload.parameters,
         "loss": settings.loss,
     }
-    said |= {f"{need.name}.micro_batch": need.recipe.micro_batch for need in needs}
+    for need in needs:
+        sizes = need.recipe.batching.model_dump(exclude={"kind", "by_length"})
+        said |= {f"{need.name}.batching.{field}": size for field, size in sizes.items()}
     return " ".join(f"--set train.{key}={value}" for key, value in said.items())
 
 

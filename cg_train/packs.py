@@ -19,8 +19,8 @@ Rows = npt.NDArray[np.int64]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class Lengths:
-    """Of every sample in an index: `tokens` int32 `(samples,)`, visual ones included, and `images` int32 `(samples,)`: pages and pictures."""
+class SampleLengths:
+    """Of every sample in an index: `tokens` int32 `(samples,)`, visual ones included, and pages and pictures `images` int32 `(samples,)`."""
 
     tokens: npt.NDArray[np.int32]
     images: npt.NDArray[np.int32]
@@ -45,7 +45,7 @@ def check_batching(recipe: StageRecipe, workers: int) -> None:
         )
 
 
-def check_lengths(index: pa.Table, rows: Rows, lengths: Lengths, max_tokens: int) -> None:
+def check_lengths(index: pa.Table, rows: Rows, lengths: SampleLengths, max_tokens: int) -> None:
     """Raises:
     UserError: one of the planned `rows` of `index` is longer than `max_tokens`.
     """
@@ -65,7 +65,7 @@ def too_long(sample_id: str, kind: str, tokens: int, max_tokens: int) -> UserErr
     )
 
 
-def shares(rows: Rows, lengths: Lengths | None, *, batching: Batching, workers: int) -> list[list[Rows]]:
+def shares(rows: Rows, lengths: SampleLengths | None, *, batching: Batching, workers: int) -> list[list[Rows]]:
     """The micro-batches of each worker, in the order of their accumulation; of all workers equally many.
 
     Args:
@@ -82,7 +82,7 @@ def shares(rows: Rows, lengths: Lengths | None, *, batching: Batching, workers: 
     return _dealt([*descending.reshape(-1, batching.micro_batch)], lengths, workers)
 
 
-def _packed(rows: Rows, lengths: Lengths, batching: PackedBatches, workers: int) -> list[Rows]:
+def _packed(rows: Rows, lengths: SampleLengths, batching: PackedBatches, workers: int) -> list[Rows]:
     """The fewest packs, a multiple of `workers`, into which worst fit decreasing brings `rows`.
 
     The longest sample that is left goes into the pack that holds the fewest tokens (Graham 1969: longest processing time first, a makespan
@@ -116,7 +116,7 @@ def _worst_fit(tokens: Rows, images: Rows, batching: PackedBatches, packs: int) 
     return places
 
 
-def _dealt(groups: list[Rows], lengths: Lengths, workers: int) -> list[list[Rows]]:
+def _dealt(groups: list[Rows], lengths: SampleLengths, workers: int) -> list[list[Rows]]:
     """Groups by size: those of near size come at the same time on all workers, and each worker has the largest of them in turn."""
     sizes = np.array([lengths.tokens[group].sum() for group in groups])
     order = np.argsort(-sizes, kind="stable").reshape(-1, workers)

@@ -18,7 +18,7 @@ from cg_train import checkpoint, tracking
 from cg_train.batches import BatchMaker, Collate, SampleStore, prefetched, training_texts
 from cg_train.flops import Meter
 from cg_train.hardware import peak_flops
-from cg_train.packs import Lengths, check_lengths
+from cg_train.packs import SampleLengths, check_lengths
 from cg_train.plan import Plan, make_plan
 from cg_train.recipe import StageRecipe, TrainSettings
 from cg_train.step import StepReport, engine_config, import_deepspeed, make_engine, together, train_steps
@@ -186,7 +186,7 @@ def _keep(engine: Any, keeper: checkpoint.Keeper, position: checkpoint.Position)
         keeper.keep(Path(folder), position.step)
 
 
-def _lengths(job: StageJob, store: SampleStore, plan: Plan, learner: Learner, *, rank: int, workers: int) -> Lengths:
+def _lengths(job: StageJob, store: SampleStore, plan: Plan, learner: Learner, *, rank: int, workers: int) -> SampleLengths:
     """Counted by all workers together, and kept for the other stages; every planned sample fits."""
     from cg_train.model.lengths import length_files
 
@@ -199,7 +199,7 @@ def _lengths(job: StageJob, store: SampleStore, plan: Plan, learner: Learner, *,
 
 
 def _maker(
-    job: StageJob, store: SampleStore, plan: Plan, lengths: Lengths | None, collate: Collate, *, rank: int, workers: int
+    job: StageJob, store: SampleStore, plan: Plan, lengths: SampleLengths | None, collate: Collate, *, rank: int, workers: int
 ) -> BatchMaker:
     return BatchMaker(
         store=store,

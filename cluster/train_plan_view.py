@@ -15,7 +15,7 @@ from cg_train.batches import SampleStore
 from cg_train.forecast import STAGES_IN_ORDER, Forecast, forecast, stage_recipes, tokenizer_of
 from cg_train.hardware import Gpus, gpu_of_memory, peak_flops
 from cg_train.memory import CONTEXT_BYTES, FRAGMENTED, Memory, check_fit, fits, overrides, recommend
-from cg_train.recipe import TrainSettings
+from cg_train.recipe import PackedBatches, TrainSettings
 from cluster.config import ClusterSettings, RunConfig
 from cluster.runfolder import RunFolder
 from cluster.session import address_of, ray_session
@@ -130,13 +130,17 @@ def _hours(one: Forecast) -> str:
     return "unknown" if one.hours is None else f"{one.hours:,.1f}" if one.hours >= 0.1 else f"{one.hours:.3f}"
 
 
+def _batch(one: Forecast) -> str:
+    batching, rest = one.need.recipe.batching, f"{one.accumulated} x {one.workers}"
+    if isinstance(batching, PackedBatches):
+        return f"{one.need.recipe.global_batch} in packs of {batching.tokens:,} tokens, about {rest}"
+    return f"{one.need.recipe.global_batch} = {batching.micro_batch} x {rest}"
+
+
 _WORK: tuple[tuple[str, Callable[[Forecast], str]], ...] = (
     ("parameters, of which learn", lambda f: f"{f.need.shape.parameters / 1e9:,.3f} B, {f.need.shape.trained / 1e9:,.3f} B"),
     ("samples, steps", lambda f: f"{f.samples:,}, {f.steps:,}"),
-    (
-        "batch = micro x accumulated x GPUs",
-        lambda f: f"{f.need.recipe.global_batch} = {f.need.recipe.micro_batch} x {f.accumulated} x {f.workers}",
-    ),
+    ("batch = micro x accumulated x GPUs", _batch),
     ("tokens of a sample: image, text", lambda f: f"{f.lengths.image_mean:,.0f}, {f.lengths.text_mean:,.0f}"),
     ("tokens of a sample: mean, 95 %", lambda f: f"{f.lengths.load.tokens:,.0f}, {f.lengths.tokens_p95:,.0f}"),
     ("tokens of a step", lambda f: f"{f.tokens_per_step:,.0f}"),

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from PIL import ImageOps
+from transformers.models.qwen2_vl.image_processing_qwen2_vl import smart_resize
 
 from cg_data.errors import ConfigError, UserError
 from cg_data.instruct.general import open_picture
@@ -69,15 +70,16 @@ def image_tokens(page: PageSettings) -> int:
     return (height // TOKEN_PX) * (width // TOKEN_PX)
 
 
-def picture_tokens(size: tuple[int, int], image_processor: Any, settings: PictureSettings) -> int:
-    """Visual tokens of a picture of `size` (width, height) in pixels; a picture that lies on its side has as many.
+def picture_tokens(data: bytes, settings: PictureSettings) -> int:
+    """Visual tokens of a JPEG or PNG, by its size alone; one that lies on its side (Exif) has as many.
 
     Raises:
-        ValueError: it is more than 200 times as long as it is wide.
+        OSError, ValueError, SyntaxError: see `open_picture`; or it is more than 200 times as long as it is wide.
     """
-    width, height = size
-    bounds = {"min_pixels": settings.min_pixels, "max_pixels": settings.max_pixels}
-    return int(image_processor.get_number_of_image_patches(height, width, bounds)) // MERGE**2
+    with open_picture(data) as picture:
+        width, height = picture.size
+    tall, wide = smart_resize(height, width, TOKEN_PX, settings.min_pixels, settings.max_pixels)
+    return (tall // TOKEN_PX) * (wide // TOKEN_PX)
 
 
 def page_to_patches(pages: npt.NDArray[np.uint8]) -> tuple[torch.Tensor, torch.Tensor]:

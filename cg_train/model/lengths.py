@@ -17,14 +17,13 @@ import pyarrow.parquet as pq
 
 from cg_data import storage
 from cg_data.errors import UserError
-from cg_data.instruct.general import open_picture
 from cg_data.instruct.prompt import SYSTEM_PROMPT
 from cg_data.records import Message, content_id
 from cg_data.settings import PageSettings
 from cg_data.vocabulary import Split
 from cg_train.batches import SampleStore
 from cg_train.model.encode import dialogue_text, image_tokens, picture_tokens
-from cg_train.packs import Lengths
+from cg_train.packs import SampleLengths
 from cg_train.recipe import PictureSettings
 
 _COLUMNS = ["sample_id", "split", "messages", "mask", "picture"]
@@ -64,7 +63,7 @@ class LengthFiles:
             if self._kept(number) is None:
                 storage.write_parts(self._file(number), _SCHEMA, self._counted(number))
 
-    def read(self) -> Lengths:
+    def read(self) -> SampleLengths:
         """Of all rows of the store's index; every worker has written its part before.
 
         Raises:
@@ -76,7 +75,7 @@ class LengthFiles:
                 f"{self.folder}: not all lengths of samples are there. Did the samples change meanwhile? Start this step again."
             )
         whole = pa.concat_tables(tables)
-        return Lengths(tokens=whole.column("tokens").to_numpy(), images=whole.column("images").to_numpy())
+        return SampleLengths(tokens=whole.column("tokens").to_numpy(), images=whole.column("images").to_numpy())
 
     def _kept(self, number: int) -> pa.Table | None:
         """What was counted of the shard, if it holds the same samples still."""
@@ -115,7 +114,6 @@ class LengthFiles:
         if row["picture"] is None:
             return image_tokens(self.page) if row["mask"] else 0
         try:
-            with open_picture(row["picture"]) as picture:
-                return picture_tokens(picture.size, self.processor.image_processor, self.pictures)
+            return picture_tokens(row["picture"], self.pictures)
         except (OSError, ValueError, SyntaxError) as error:
             raise UserError(f"sample {row['sample_id']}: its picture cannot be read ({error}). Make the general samples again.") from error

@@ -39,7 +39,7 @@ def packed_batch(
 
     Returns:
         `input_ids` and `labels` int64 `(1, length)`, `position_ids` int64 `(4, 1, length)`, `pixel_values`, `image_grid_thw`. The model must
-        not use a cache, which is set in its configuration (`cg_train.model.learner`).
+        not use a cache (`cg_train.model.learner` sets that).
 
     Raises:
         UserError: see `encode_samples`.

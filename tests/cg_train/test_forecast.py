@@ -16,11 +16,17 @@ from cg_train.forecast import Forecast, forecast, measured_lengths, tokenizer_of
 from cg_train.hardware import Gpus
 from cg_train.job import Stage
 from cg_train.model.encode import IGNORED
-from cg_train.recipe import StageRecipe, TrainSettings
+from cg_train.recipe import PaddedBatches, StageRecipe, TrainSettings
 from tests.cg_train.model_small import PAGE, PICTURES, TOKENS, batch_of, build
 from tests.cg_train.train_small import KINDS, SEGMENTS, make_sample
 
-RECIPE = StageRecipe(mixture=dict.fromkeys(KINDS, 1.0), epochs=2.0, global_batch=4, micro_batch=2, trainable=("projector", "language"))
+RECIPE = StageRecipe(
+    mixture=dict.fromkeys(KINDS, 1.0),
+    epochs=2.0,
+    global_batch=4,
+    batching=PaddedBatches(micro_batch=2),
+    trainable=("projector", "language"),
+)
 GPUS = Gpus(count=2, memory_bytes=80e9, name="NVIDIA A100-SXM4-80GB")
 
 
@@ -83,7 +89,7 @@ def test_hours_are_operations_by_peak_and_unknown_where_the_peak_is() -> None:
 
 def test_a_batch_that_the_gpus_cannot_share_is_refused() -> None:
     with pytest.raises(ConfigError, match="global_batch 4 is not a multiple"):
-        _forecast(recipe={"micro_batch": 3})
+        _forecast(recipe={"batching": PaddedBatches(micro_batch=3)})
 
 
 def test_training_on_gpus_that_are_too_small_is_refused_before_any_worker_starts(samples_uri: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,16 +14,17 @@ import torch.multiprocessing as mp
 
 from cg_data.errors import ConfigError
 from cg_train.hardware import Gpus
-from cg_train.memory import RECOMMENDED_SHARE, Longest, Need, check_fit, fits, kept_bytes, memory_of, recommend
+from cg_train.memory import MOST_PACK_TOKENS, RECOMMENDED_SHARE, Longest, Need, check_fit, fits, fullest, kept_bytes, memory_of, overrides, recommend
 from cg_train.model.build import build_tiny, train_tokenizer
 from cg_train.model.load import set_trainable
 from cg_train.model.shape import Shape, config_of, shape_of
-from cg_train.recipe import LoraSettings, Module, StageRecipe, TrainSettings, checkpointed
+from cg_train.recipe import LoraSettings, Module, PackedBatches, PaddedBatches, StageRecipe, TrainSettings, checkpointed
 from cg_train.step import answer_targets, engine_config, make_engine
 from tests.cg_train.model_small import PAGE, SAMPLES, SIZES, batch_of, texts
 from tests.cg_train.train_small import free_port, join_group
 
-STAGE1 = StageRecipe(mixture={"open": 1.0}, steps=1, global_batch=4, micro_batch=2, trainable=("projector",))  # type: ignore[arg-type]
+PADDED = PaddedBatches(micro_batch=2)
+STAGE1 = StageRecipe(mixture={"open": 1.0}, steps=1, global_batch=4, batching=PADDED, trainable=("projector",))  # type: ignore[arg-type]
 STAGE2 = STAGE1.model_copy(update={"trainable": ("projector", "language")})
 ADAPTERS = STAGE2.model_copy(update={"lora": LoraSettings(rank=4)})
 ALL = STAGE1.model_copy(update={"trainable": ("vision", "projector", "language")})
@@ -71,16 +72,17 @@ def _measure(rank: int, port: int, folder: str) -> None:
     for precision in ("bfloat16", "float32"):
         for stage in range(4):
             settings = settings_of(STAGE2, precision=precision, zero_stage=stage)
-            config = engine_config(STAGE2.model_copy(update={"micro_batch": 1}), settings, 2)
+            config = engine_config(STAGE2, settings, 2)
             zero = config["zero_optimization"]
             zero |= {"reduce_bucket_size": SIZE, "stage3_prefetch_bucket_size": 0, "stage3_max_live_parameters": 0}
             dtype = getattr(torch, precision)
             before = _large_tensors().keys()
             engine = make_engine(_Matrices().to(dtype), STAGE2, config, steps=4, gpu=False)
-            for _ in range(3):  # the third lies between two steps, with gradients and moments there
+            for last in (False, True, False):  # the third lies between two steps, with gradients and moments there
+                engine.set_gradient_accumulation_boundary(last)
                 loss = engine(torch.randn(1, SIZE, dtype=dtype))
                 engine.backward(loss)
-                if engine.micro_steps < 2:
+                if last:
                     engine.step()
             states = [state for state in engine.optimizer.state.values() if "exp_avg" in state]
             moments = sum(state["exp_avg"].nbytes + state["exp_avg_sq"].nbytes for state in states)
@@ -141,7 +143,7 @@ def test_activations_are_what_autograd_keeps(
     monkeypatch.setattr(torch.nn.functional, "linear", torch._C._nn.linear)  # an engine of ZeRO stage 3 puts another in its place for good
     settings = settings_of(recipe, precision=precision, checkpointing=towers)
     kept, shape, longest = _kept(recipe, settings)
-    assert kept == pytest.approx(kept_bytes(shape, recipe, settings, longest), rel=0.15)
+    assert kept == pytest.approx(kept_bytes(shape, recipe, settings, fullest(recipe.batching, longest)), rel=0.15)
 
 
 @pytest.mark.parametrize("recipe", [STAGE1, STAGE2], ids=["stage 1", "stage 2"])
@@ -151,7 +153,7 @@ def test_zero_stage_3_keeps_the_inputs_of_frozen_weights_too(recipe: StageRecipe
     monkeypatch.setattr(torch.nn.functional, "linear", zero3_linear_wrap)
     settings = settings_of(recipe, precision="float32", zero_stage=3)
     kept, shape, longest = _kept(recipe, settings)
-    assert kept == pytest.approx(kept_bytes(shape, recipe, settings, longest), rel=0.15)
+    assert kept == pytest.approx(kept_bytes(shape, recipe, settings, fullest(recipe.batching, longest)), rel=0.15)
 
 
 def _planned(recipe: StageRecipe, gpus: Gpus, *, size: str = "7B", **changes: Any) -> tuple[Shape, TrainSettings]:
@@ -224,8 +226,36 @@ def test_what_is_recommended_fits_both_stages_and_divides_the_batch(
     found = recommend(needs, settings, gpus)
     assert found is not None
     check_fit(*found, gpus)
-    assert not [need for need in found[0] if need.recipe.global_batch % (need.recipe.micro_batch * count)]
+    assert not [need for need in found[0] if need.recipe.global_batch % (need.recipe.batching.micro_batch * count)]
     if found[1].checkpointing:  # then keeping the activations of one sample of each did not fit
         kept = settings.model_copy(update={"zero_stage": 2})
-        alone = [dataclasses.replace(need, recipe=need.recipe.model_copy(update={"micro_batch": 1})) for need in needs]
+        alone = [
+            dataclasses.replace(need, recipe=need.recipe.model_copy(update={"batching": PaddedBatches(micro_batch=1)})) for need in needs
+        ]
         assert not all(fits(need.memory(kept, gpus), gpus, share=RECOMMENDED_SHARE) for need in alone)
+
+
+def test_packs_that_are_recommended_hold_the_longest_sample_and_more_where_there_is_room() -> None:
+    packed = STAGE2.model_copy(update={"global_batch": 256, "batching": PackedBatches(tokens=4096, images=8)})
+    found = []
+    for memory_gb in (40, 80):
+        gpus = Gpus(count=8, memory_bytes=memory_gb * 1e9, name="some")
+        shape, settings = _planned(packed, gpus, size="7B", loss="chunked")
+        better = recommend([Need(name="stage2", recipe=packed, shape=shape, longest=PAPER)], settings, gpus)
+        assert better is not None
+        check_fit(*better, gpus)
+        batching = better[0][0].recipe.batching
+        assert isinstance(batching, PackedBatches)
+        assert packed.max_tokens <= batching.tokens <= MOST_PACK_TOKENS
+        assert batching.images / batching.tokens == pytest.approx(8 / 4096)
+        assert f"--set train.stage2.batching.tokens={batching.tokens} " in overrides(*better, gpus.count)
+        found.append((better[1].zero_stage, batching.tokens))
+    assert found[0] != found[1]
+
+
+def test_a_full_pack_takes_what_as_many_tokens_of_a_padded_micro_batch_take() -> None:
+    longest = Longest(tokens=1024, patches=3040, targets=1024)
+    padded = fullest(PaddedBatches(micro_batch=4), longest)
+    packed = fullest(PackedBatches(tokens=4096, images=4), longest)
+    assert packed == dataclasses.replace(padded, row=4096)
+    assert fullest(PackedBatches(tokens=4096, images=99), longest).patches == 4 * 4096  # each visual token is four patches
