@@ -20,7 +20,7 @@ Rows = npt.NDArray[np.int64]
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class SampleLengths:
-    """Of every sample in an index: `tokens` int32 `(samples,)`, visual ones included, and pages and pictures `images` int32 `(samples,)`."""
+    """Of every sample in an index, int32 `(samples,)` each: `tokens`, visual ones included, and `images`: pages and pictures."""
 
     tokens: npt.NDArray[np.int32]
     images: npt.NDArray[np.int32]

@@ -38,8 +38,8 @@ def packed_batch(
     """Samples with their (perhaps scaled) signals, microvolts `(19, 2000)` each, as one row with labels.
 
     Returns:
-        `input_ids` and `labels` int64 `(1, length)`, `position_ids` int64 `(4, 1, length)`, `pixel_values`, `image_grid_thw`. The model must
-        not use a cache (`cg_train.model.learner` sets that).
+        `input_ids` and `labels` int64 `(1, length)`, `position_ids` int64 `(4, 1, length)`, `pixel_values`, `image_grid_thw`. The model
+        must not use a cache (`cg_train.model.learner` sets that).
 
     Raises:
         UserError: see `encode_samples`.

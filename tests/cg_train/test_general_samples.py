@@ -15,50 +15,17 @@ from pydantic import ValidationError
 
 from cg_data import storage
 from cg_data.errors import ConfigError, UserError
-from cg_data.instruct.general import GENERAL_SYSTEM_PROMPT
 from cg_data.instruct.prompt import SYSTEM_PROMPT
-from cg_data.records import Message, Sample, content_id
+from cg_data.records import Sample
 from cg_data.rows import SAMPLE_SCHEMA, table_of
-from cg_data.vocabulary import SampleKind, SampleSource
 from cg_train.batches import SampleStore
 from cg_train.checkpoint import Keeper
 from cg_train.model.encode import IGNORED, training_batch
-from cg_train.recipe import PaddedBatches, PictureSettings, StageRecipe, TrainSettings
-from cg_train.stage import StageJob, run_stage
+from cg_train.recipe import PictureSettings, StageRecipe
+from cg_train.stage import run_stage
 from cg_train.tracking import ledger, metrics_journal
-from tests.cg_train.model_small import PAGE, PICTURES, SAMPLES, SIZES, build, pages_of
-from tests.cg_train.train_small import make_sample
-
-
-def general(number: int, size: tuple[int, int] | None, kind: str = "JPEG") -> Sample:
-    """A dialogue about a picture of `size`, or about nothing."""
-    picture = io.BytesIO()
-    if size is not None:
-        noise = np.random.default_rng(number).integers(0, 256, (size[1], size[0], 4 if kind == "PNG" else 3), dtype=np.uint8)
-        Image.fromarray(noise).save(picture, kind)
-    return dataclasses.replace(
-        make_sample(number, SampleKind.CAPTION),
-        sample_id=content_id("general", number),
-        kind=SampleKind.GENERAL,
-        source=SampleSource.GENERAL,
-        messages=(
-            Message(role="system", content=GENERAL_SYSTEM_PROMPT),
-            Message(role="user", content="What is this?" if size else "Name a number."),
-            Message(role="assistant", content=f"Noise, number {number}."),
-        ),
-        mask=np.zeros(0, dtype=np.bool_),
-        eeg_steps=np.zeros((0, 2000), dtype=np.int16),
-        picture=picture.getvalue() if size else None,
-    )
-
-
-PHOTO, DRAWING, LARGE, DOT, WORDS = (
-    general(0, (100, 60)),
-    general(1, (61, 95), "PNG"),
-    general(2, (600, 250)),
-    general(3, (1, 1), "PNG"),
-    general(4, None),
-)
+from tests.cg_train.general_small import DOT, DRAWING, LARGE, MIXED, PHOTO, WORDS, general, job_of
+from tests.cg_train.model_small import PAGE, PICTURES, SAMPLES, build, pages_of
 
 
 @pytest.fixture(scope="module")
@@ -149,32 +116,6 @@ def test_general_samples_come_back_from_a_shard_beside_pages(tmp_path: Path) -> 
         assert (found.messages, found.picture, found.has_page) == (expected.messages, expected.picture, expected.has_page)
         np.testing.assert_array_equal(found.eeg_steps, expected.eeg_steps)
         np.testing.assert_array_equal(found.mask, expected.mask)
-
-
-MIXED = StageRecipe(
-    mixture={SampleKind.CAPTION: 1.0, SampleKind.GENERAL: 1.0},
-    steps=8,
-    global_batch=4,
-    batching=PaddedBatches(micro_batch=1),
-    learning_rate=5e-3,
-    trainable=("projector", "language"),
-)
-
-
-def job_of(tmp_path: Path, recipe: StageRecipe, samples_uris: tuple[str, ...], annotations_uri: str, model_folder: str) -> StageJob:
-    return StageJob(
-        name="mixed",
-        identity="0" * 16,
-        recipe=recipe,
-        settings=TrainSettings(precision="float32", tiny=SIZES, pictures=PICTURES, stage1=recipe, stage2=recipe),
-        page=PAGE,
-        samples_uris=samples_uris,
-        annotations_uri=annotations_uri,
-        model_from=model_folder,
-        out_folder=str(tmp_path / "models"),
-        work_folder=str(tmp_path / "train"),
-        about={},
-    )
 
 
 @pytest.mark.usefixtures("process_group")

@@ -14,7 +14,19 @@ import torch.multiprocessing as mp
 
 from cg_data.errors import ConfigError
 from cg_train.hardware import Gpus
-from cg_train.memory import MOST_PACK_TOKENS, RECOMMENDED_SHARE, Longest, Need, check_fit, fits, fullest, kept_bytes, memory_of, overrides, recommend
+from cg_train.memory import (
+    MOST_PACK_TOKENS,
+    RECOMMENDED_SHARE,
+    Longest,
+    Need,
+    check_fit,
+    fits,
+    fullest,
+    kept_bytes,
+    memory_of,
+    overrides,
+    recommend,
+)
 from cg_train.model.build import build_tiny, train_tokenizer
 from cg_train.model.load import set_trainable
 from cg_train.model.shape import Shape, config_of, shape_of
