@@ -17,7 +17,9 @@ from cg_data.errors import StorageError
 from cg_data.records import Sample
 from cg_data.rows import sample_from_row
 from cg_data.vocabulary import Split
+from cg_train.packs import SampleLengths, shares
 from cg_train.plan import Plan, random_words
+from cg_train.recipe import Batching
 from cg_train.rowstore import RowStore
 
 if TYPE_CHECKING:
@@ -32,21 +34,27 @@ class SampleStore:
     """The training samples of folders of shards, any one of them within reach (`RowStore`); a folder that is not there holds none."""
 
     def __init__(self, uris: Sequence[str], *, cache_bytes: int = 2 << 30) -> None:
-        self._shards = _shards_of(uris)
-        if not self._shards:
+        self.shards = _shards_of(uris)
+        """URIs of the files, those without a training sample too; `index` numbers them."""
+        if not self.shards:
             raise StorageError(f"{' and '.join(uris)}: no samples there. Run the data steps first.")
-        self.index = _index_of(self._shards)
-        """Columns sample_id, kind, shard (number) and row (within the shard), one row for each sample of the training split."""
+        self.index = _index_of(self.shards)
+        """Columns sample_id, kind, shard (number) and row (within the shard), one row for each sample of the training split, in order."""
         if not self.index.num_rows:
             raise StorageError(
                 f"{' and '.join(uris)}: no sample of the training split there. Give more subjects or lower the held-out fractions."
             )
         places = np.stack([self.index.column(name).to_numpy() for name in ("shard", "row")], axis=1)
-        self._rows = RowStore(self._shards, places, cache_bytes=cache_bytes)
+        self._rows = RowStore(self.shards, places, cache_bytes=cache_bytes)
 
     def sample(self, row: int) -> Sample:
         """The sample at `row` of the index."""
         return sample_from_row(self._rows.row(row))
+
+    def sample_ids_of(self, shard: int) -> pa.Array:
+        """Of the training samples in the shard of this number, in order."""
+        start, stop = np.searchsorted(self.index.column("shard").to_numpy(), [shard, shard + 1])
+        return self.index.column("sample_id").slice(start, stop - start).combine_chunks()
 
 
 def _shards_of(uris: Sequence[str]) -> list[str]:
@@ -95,20 +103,24 @@ def gain(sample_id: str, *, step: int, seed: int, gain_log2: float) -> float:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class BatchMaker:
-    """Turns the share of one worker in a step of the plan into a `StepBatch`; the same call always gives the same batch."""
+    """Turns the share of one worker in a step of the plan into a `StepBatch`; the same call always gives the same batch.
+
+    `lengths` are those of the rows of the store's index; None where `batching` does not ask for them.
+    """
 
     store: SampleStore
     plan: Plan
     rank: int
     workers: int
-    micro_batch: int
+    batching: Batching
+    lengths: SampleLengths | None
     seed: int
     gain_log2: float
     collate: Collate
 
     def __call__(self, step: int) -> StepBatch:
-        share = self.plan.share(step, rank=self.rank, workers=self.workers, micro_batch=self.micro_batch)
-        micro = [[self.store.sample(int(row)) for row in rows] for rows in share]
+        cut = shares(self.plan.rows[step], self.lengths, batching=self.batching, workers=self.workers)
+        micro = [[self.store.sample(int(row)) for row in rows] for rows in cut[self.rank]]
         collated = tuple(self.collate(samples, [self._signal(sample, step) for sample in samples]) for samples in micro)
         return StepBatch(step=step, sample_ids=tuple(s.sample_id for samples in micro for s in samples), micro_batches=collated)
 

@@ -13,7 +13,7 @@ from cg_data.errors import ConfigError
 from cg_data.records import content_id
 from cg_data.vocabulary import Split
 from cg_train import tracking
-from cg_train.checkpoint import Keeper
+from cg_train.checkpoint import Keeper, newest_whole, seal
 from cg_train.detector_data import SegmentStore
 from cg_train.recipe import DetectorRecipe
 
@@ -49,7 +49,8 @@ def run_detector(job: DetectorJob, *, rank: int, workers: int, keeper: Keeper) -
 
     segments, validation = (_segments(job, split) for split in (Split.TRAIN, Split.VALIDATION))
     name = content_id("detector", job.recipe.model_dump(mode="json"), workers, segments.content)
-    state = None if keeper.resume_from is None else _load(keeper.resume_from, name)
+    whole = newest_whole(keeper.resume_from, rank=rank, workers=workers)
+    state = None if whole is None else _load(whole, name)
     reporter = _Reporter(job, keeper, name, rank)
     reporter.begin(state)
     trained = train(
@@ -148,3 +149,4 @@ class _Reporter:
 
         torch.save(report.state, folder / _STATE)
         (folder / _FINGERPRINT).write_text(self._name)
+        seal(folder, rank=0, parts=1)

@@ -23,7 +23,10 @@ from cg_data.settings import PageSettings
 from cg_train.batches import SampleStore
 from cg_train.checkpoint import Keeper
 from cg_train.detector_run import DETECTOR, DetectorJob, final_figures, run_detector
-from cg_train.plan import accumulation, make_plan
+from cg_train.hardware import Gpus
+from cg_train.memory import check_fit
+from cg_train.packs import check_batching
+from cg_train.plan import make_plan
 from cg_train.recipe import RECIPES, ComputeSettings, DetectorRecipe, StageRecipe, TrainSettings
 from cg_train.stage import StageJob, is_exported, make_tiny, open_store, run_stage
 from cg_train.tracking import Journal, Tracker, TrackingSettings, metrics_journal, progress_journal
@@ -77,7 +80,7 @@ def train_stages(
         seconds of training.
 
     Raises:
-        UserError: something that the user can mend.
+        UserError: something that the user can mend, such as stages that do not fit into the GPUs' memory.
         ray.train.TrainingFailedError: workers died more often than `max_failures`.
     """
     folder = storage.local_path(storage_folder).absolute()
@@ -98,7 +101,10 @@ def train_stages(
         for stage in stages
     ]
     index = SampleStore(samples_uris).index
-    steps = [_planned_steps(stage.recipe, index, settings.compute.workers) for stage in stages]
+    steps = [_planned_steps(stage.recipe, index, settings.compute) for stage in stages]
+    if settings.compute.gpu:
+        _check_resources(settings.compute)
+        _check_memory(stages, settings, page, samples_uris)
     worker = functools.partial(_stages_worker, jobs, str(storage.local_path(tiny_folder).absolute()))
     group = _Background(lambda: _fit(worker, name=STAGES, folder=folder, compute=settings.compute))
     for stage, job, total in zip(stages, jobs, steps, strict=True):
@@ -107,15 +113,53 @@ def train_stages(
         yield _summary(metrics_journal(Path(job.work_folder), 0))
 
 
+def _check_memory(stages: Sequence[Stage], settings: TrainSettings, page: PageSettings, samples_uris: Sequence[str]) -> None:
+    """Raises:
+    ConfigError: a stage does not fit into the memory of the cluster's smallest GPU; said before any worker starts.
+    """
+    from cg_train.forecast import forecast, tokenizer_of
+
+    gpus = dataclasses.replace(gpus_of_cluster(), count=settings.compute.workers)
+    tokenizer, store = tokenizer_of(stages[0].model_from), SampleStore(samples_uris)
+    expected = [forecast(stage.name, stage.recipe, settings, page=page, store=store, tokenizer=tokenizer, gpus=gpus) for stage in stages]
+    check_fit([one.need for one in expected], settings, gpus)
+
+
+def gpus_of_cluster() -> Gpus:
+    """How many GPUs the running Ray has, and kind and memory of the smallest, asked on every node that has some.
+
+    Raises:
+        ClusterError: it has none.
+    """
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    nodes = [node for node in ray.nodes() if node["Alive"] and node["Resources"].get("GPU")]
+    if not nodes:
+        raise ClusterError("the cluster has no GPU. Give --gpus and --gpu-memory-gb, or join a cluster that has (RAY_ADDRESS).")
+    ask = ray.remote(num_gpus=1, num_cpus=0)(_memory_and_name)
+    places = [NodeAffinitySchedulingStrategy(node["NodeID"], soft=False) for node in nodes]
+    memory_bytes, name = min(ray.get([ask.options(scheduling_strategy=place).remote() for place in places]))
+    return Gpus(count=int(sum(node["Resources"]["GPU"] for node in nodes)), memory_bytes=memory_bytes, name=name)
+
+
+def _memory_and_name() -> tuple[int, str]:
+    import torch
+
+    device = torch.cuda.get_device_properties(0)
+    return device.total_memory, device.name
+
+
 STAGES = "stages"
 """Folder of Ray Train's checkpoints of all stages."""
 
 
-def _planned_steps(recipe: StageRecipe, index: pa.Table, workers: int) -> int:
+def _planned_steps(recipe: StageRecipe, index: pa.Table, compute: ComputeSettings) -> int:
     """Raises:
     UserError: the recipe cannot be followed; said before anything starts.
     """
-    accumulation(recipe, workers)
+    for workers in compute.sizes:
+        check_batching(recipe, workers)
     return make_plan(index, recipe).steps
 
 
@@ -134,7 +178,8 @@ def _stage_follower(stage: Stage, job: StageJob, steps: int, tracking: TrackingS
 
 
 def _stage_note(line: Mapping[str, Any]) -> str:
-    return f"loss {line['loss']:.3f}, {line['samples'] / line['seconds']:.1f} samples/s"
+    used = "" if line.get("mfu") is None else f", MFU {line['mfu']:.0%}"
+    return f"loss {line['loss']:.3f}, {line['samples'] / line['seconds']:.1f} samples/s{used}"
 
 
 def _summary(journal: Journal) -> dict[str, Any]:
@@ -152,7 +197,7 @@ def _summary(journal: Journal) -> dict[str, Any]:
 def _stages_worker(jobs: Sequence[StageJob], tiny_folder: str) -> UserError | None:
     context = _prepare_worker(jobs[0].settings.compute)
     rank, workers = context.get_world_rank(), context.get_world_size()
-    with _checkpoint_folder() as folder:
+    with _checkpoint_folders() as folders:
         try:
             store = open_store(jobs[0])
             make_tiny(jobs[0], tiny_folder, rank=rank)
@@ -160,8 +205,8 @@ def _stages_worker(jobs: Sequence[StageJob], tiny_folder: str) -> UserError | No
                 if is_exported(job):  # before the group was started anew
                     continue
                 label = f"{job.name}-{job.identity[:12]}"
-                mine = folder is not None and folder.name.startswith(_checkpoint_name(label, ""))
-                keeper = Keeper(resume_from=folder if mine else None, keep=functools.partial(_report, label))
+                mine = [folder for folder in folders if folder.name.startswith(_checkpoint_name(label, ""))]
+                keeper = Keeper(resume_from=mine, keep=functools.partial(_report, label, [folder.name for folder in mine]))
                 run_stage(job, store, rank=rank, workers=workers, keeper=keeper)
         except UserError as error:
             return error
@@ -209,9 +254,9 @@ def train_detector(
 
 def _detector_worker(job: DetectorJob) -> dict[str, Any] | UserError:
     context = _prepare_worker(job.recipe.compute)
-    with _checkpoint_folder() as folder:
+    with _checkpoint_folders() as folders:
         try:
-            keeper = Keeper(resume_from=folder, keep=functools.partial(_report, DETECTOR))
+            keeper = Keeper(resume_from=folders, keep=functools.partial(_report, DETECTOR, [folder.name for folder in folders]))
             return run_detector(job, rank=context.get_world_rank(), workers=context.get_world_size(), keeper=keeper)
         except UserError as error:
             return error
@@ -232,7 +277,7 @@ def _fit(worker: Callable[[], Any], *, name: str, folder: Path, compute: Compute
     trainer = _trainer_class()(
         worker,
         scaling_config=ScalingConfig(
-            num_workers=compute.workers, use_gpu=compute.gpu, resources_per_worker={"CPU": compute.cpus_per_worker, "GPU": int(compute.gpu)}
+            num_workers=_asked(compute), use_gpu=compute.gpu, resources_per_worker={"CPU": compute.cpus_per_worker, "GPU": int(compute.gpu)}
         ),
         torch_config=TorchConfig(backend="nccl" if compute.gpu else "gloo"),
         run_config=RunConfig(
@@ -285,6 +330,11 @@ def _mendable(error: Any) -> UserError | None:
     return None
 
 
+def _asked(compute: ComputeSettings) -> int | tuple[int, int]:
+    """As Ray Train takes it: a number of workers, or the least and the most."""
+    return compute.workers if len(compute.sizes) == 1 else (compute.sizes[0], compute.workers)
+
+
 def _check_resources(compute: ComputeSettings) -> None:
     """Raises:
     ClusterError: the cluster never had what the workers ask for, so they would wait for ever.
@@ -292,11 +342,12 @@ def _check_resources(compute: ComputeSettings) -> None:
     import ray
 
     offered = ray.cluster_resources()
-    wanted = {"CPU": compute.workers * compute.cpus_per_worker, "GPU": float(compute.workers * compute.gpu)}
+    least = compute.sizes[0]
+    wanted = {"CPU": least * compute.cpus_per_worker, "GPU": float(least * compute.gpu)}
     for resource, amount in wanted.items():
         if offered.get(resource, 0.0) < amount:
             raise ClusterError(
-                f"train.compute: {compute.workers} workers need {amount:g} {resource}, and the cluster has {offered.get(resource, 0.0):g}. "
+                f"train.compute: {least} workers need {amount:g} {resource}, and the cluster has {offered.get(resource, 0.0):g}. "
                 "Lower compute.workers or start a larger cluster."
             )
 
@@ -313,28 +364,31 @@ def _prepare_worker(compute: ComputeSettings) -> ray.train.TrainContext:
 
 
 @contextlib.contextmanager
-def _checkpoint_folder() -> Iterator[Path | None]:
-    """The last checkpoint that Ray registered, as a local folder."""
+def _checkpoint_folders() -> Iterator[list[Path]]:
+    """The checkpoints that Ray registered and still keeps, newest first, as local folders."""
     import ray.train
 
-    last = ray.train.get_checkpoint()
-    if last is None:
-        yield None
-    else:
-        with last.as_directory() as folder:
-            yield Path(folder)
+    with contextlib.ExitStack() as opened:
+        kept = reversed(ray.train.get_all_reported_checkpoints())
+        yield [Path(opened.enter_context(reported.checkpoint.as_directory())) for reported in kept]
 
 
 def _checkpoint_name(label: str, step: str) -> str:
     return f"checkpoint-{label}-{step}"
 
 
-def _report(label: str, folder: Path | None, step: int) -> None:
-    """Hand this worker's part of a checkpoint to Ray, which merges the parts of all and registers them as one."""
+def _report(label: str, registered: Sequence[str], folder: Path | None, step: int) -> None:
+    """Hand this worker's part of a checkpoint to Ray, which merges the parts of all and registers them as one.
+
+    One that is made anew because it was damaged gets a name of its own: Ray will delete the folder of the damaged one.
+    """
     import ray.train
 
     part = None if folder is None else ray.train.Checkpoint.from_directory(str(folder))
-    ray.train.report({"step": step}, checkpoint=part, checkpoint_dir_name=_checkpoint_name(label, f"{step:08d}"))
+    name = _checkpoint_name(label, f"{step:08d}")
+    while name in registered:
+        name += "-again"
+    ray.train.report({"step": step}, checkpoint=part, checkpoint_dir_name=name)
 
 
 def _absolute(uri: str) -> str:

@@ -32,28 +32,6 @@ class Plan:
     def steps(self) -> int:
         return len(self.rows)
 
-    def share(self, step: int, *, rank: int, workers: int, micro_batch: int) -> list[npt.NDArray[np.int64]]:
-        """The micro-batches of worker `rank` at `step` (counted from 0), in the order of their accumulation."""
-        batch = self.rows[step]
-        per_worker = len(batch) // workers
-        mine = batch[rank * per_worker : (rank + 1) * per_worker]
-        return [mine[start : start + micro_batch] for start in range(0, per_worker, micro_batch)]
-
-
-def accumulation(recipe: StageRecipe, workers: int) -> int:
-    """Micro-batches that each worker accumulates before an optimiser step.
-
-    Raises:
-        ConfigError: the global batch cannot be split evenly.
-    """
-    per_pass = workers * recipe.micro_batch
-    if recipe.global_batch % per_pass:
-        raise ConfigError(
-            f"global_batch {recipe.global_batch} is not a multiple of workers x micro_batch = {workers} x {recipe.micro_batch}: "
-            f"set global_batch to a multiple of {per_pass}, or change micro_batch or compute.workers."
-        )
-    return recipe.global_batch // per_pass
-
 
 def make_plan(index: pa.Table, recipe: StageRecipe) -> Plan:
     """The order of consumption of the samples in `index` (columns sample_id, kind; one row per sample).

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -12,16 +12,35 @@ from cg_data.settings import Settings
 from cg_data.vocabulary import SampleKind
 
 Module = Literal["vision", "projector", "language"]
+Tower = Literal["vision", "language"]
+"""What is made of equal layers, which can be computed again instead of being kept."""
+Place = Literal["gpu", "cpu", "nvme"]
 
 
 class ComputeSettings(Settings):
     """What Ray Train gives to each worker."""
 
     workers: int = Field(default=1, ge=1)
+    least_workers: int | None = Field(
+        default=None,
+        ge=1,
+        description="stages go on with so many when nodes are lost, and with `workers` again when they are back; none: with all",
+    )
     gpu: bool = False
     cpus_per_worker: float = Field(default=1.0, gt=0)
     threads_per_worker: int = Field(default=1, ge=1, description="intra-op threads of torch; one keeps CPU runs bit-repeatable")
     max_failures: int = Field(default=2, ge=0, description="restarts of the worker group after a lost worker")
+
+    @model_validator(mode="after")
+    def _least_is_no_more(self) -> Self:
+        if self.least_workers is not None and self.least_workers > self.workers:
+            raise ValueError(f"least_workers {self.least_workers} is more than workers {self.workers}")
+        return self
+
+    @property
+    def sizes(self) -> range:
+        """Numbers of workers that a group may have."""
+        return range(self.least_workers or self.workers, self.workers + 1)
 
 
 class AugmentSettings(Settings):
@@ -59,6 +78,12 @@ class DetectorRecipe(Settings):
     targets: TargetSettings = Field(default=TargetSettings(), description="what the working thresholds are chosen for")
     seed: int = Field(default=3, ge=0)
     compute: ComputeSettings = ComputeSettings()
+
+    @model_validator(mode="after")
+    def _is_of_one_size(self) -> Self:
+        if self.compute.least_workers is not None:
+            raise ValueError("compute.least_workers is for stages: the detector's training goes on with as many workers as it began with")
+        return self
 
 
 class TinyModel(Settings):
@@ -99,6 +124,25 @@ class LoraSettings(Settings):
     dropout: float = Field(default=0.0, ge=0, lt=1)
 
 
+class PaddedBatches(Settings):
+    """Micro-batches of equally many samples, of which the shorter ones are padded."""
+
+    kind: Literal["padded"] = "padded"
+    micro_batch: int = Field(default=4, ge=1, description="samples per worker and forward pass")
+    by_length: bool = Field(default=False, description="samples of near length share a micro-batch")
+
+
+class PackedBatches(Settings):
+    """Micro-batches of one row, in which samples of any length stand one behind the other and do not see each other (`cg_train.packs`)."""
+
+    kind: Literal["packed"] = "packed"
+    tokens: int = Field(default=4096, ge=64, description="most tokens per worker and forward pass")
+    images: int = Field(default=8, ge=1, description="most pages and pictures per worker and forward pass")
+
+
+Batching = Annotated[PaddedBatches | PackedBatches, Field(discriminator="kind")]
+
+
 class StageRecipe(Settings):
     """One fine-tuning stage. "Stage" is the paper's; DeepSpeed's is `zero_stage`."""
 
@@ -110,7 +154,9 @@ class StageRecipe(Settings):
     steps: int | None = Field(default=None, ge=1, description="optimiser steps; or give `epochs`")
     epochs: float | None = Field(default=None, gt=0, description="passes over the mixture, fractions allowed")
     global_batch: int = Field(default=256, ge=1)
-    micro_batch: int = Field(default=4, ge=1, description="samples per worker and forward pass")
+    batching: Batching = Field(
+        default=PaddedBatches(), description="how samples share forward passes, which weighs none of them differently"
+    )
     learning_rate: float = Field(default=1e-5, gt=0)
     weight_decay: float = Field(default=0.0, ge=0)
     warmup_fraction: float = Field(default=0.1, ge=0, le=1)
@@ -129,12 +175,40 @@ class StageRecipe(Settings):
         return self
 
     @model_validator(mode="after")
+    def _longest_fits_a_pack(self) -> Self:
+        if isinstance(self.batching, PackedBatches) and self.max_tokens > self.batching.tokens:
+            raise ValueError(
+                f"max_tokens {self.max_tokens} is above batching.tokens {self.batching.tokens}: such a sample would fit into no pack. "
+                "Raise batching.tokens or lower max_tokens"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _sight_has_no_words(self) -> Self:
         if self.objective == "sight" and ("language" in self.trainable or self.lora is not None):
             raise ValueError('with the objective "sight" only vision and projector can be trainable, without lora')
         if self.objective == "sight" and self.mixture.get(SampleKind.GENERAL, 0) > 0:
             raise ValueError('with the objective "sight" the mixture cannot hold general samples, which have no page')
+        if self.objective == "sight" and self.needs_lengths:
+            raise ValueError('with the objective "sight" all samples are of one length: set batching to {kind: padded} without by_length')
         return self
+
+    @property
+    def needs_lengths(self) -> bool:
+        """True where lengths of samples decide which of them share a forward pass."""
+        return isinstance(self.batching, PackedBatches) or self.batching.by_length
+
+
+class OffloadSettings(Settings):
+    """Where what an optimiser step needs waits for it (ZeRO-Offload, Ren et al. 2021; ZeRO-Infinity, Rajbhandari et al. 2021)."""
+
+    optimizer: Place = Field(default="gpu", description="float32 weights and moments of AdamW, which then steps on the CPU")
+    parameters: Place = Field(default="gpu", description="weights between their uses")
+    nvme_folder: str = Field(default="", description="on a local disk of every node, for what waits on nvme")
+
+    @property
+    def places(self) -> tuple[Place, Place]:
+        return self.optimizer, self.parameters
 
 
 class TrainSettings(Settings):
@@ -144,13 +218,41 @@ class TrainSettings(Settings):
     precision: Literal["float32", "bfloat16"] = "bfloat16"
     attention: Literal["sdpa", "flash_attention_2", "eager"] = "sdpa"
     zero_stage: Literal[0, 1, 2, 3] = 2
-    gradient_checkpointing: bool = False
+    offload: OffloadSettings = OffloadSettings()
+    checkpointing: tuple[Tower, ...] = Field(
+        default=(), description="whose layers are computed again in the backward pass instead of kept, where gradients flow through them"
+    )
+    loss: Literal["full", "chunked", "liger"] = Field(
+        default="full", description="full: logits of all tokens at once; chunked: of answers alone, in pieces; liger: fused by Liger Kernel"
+    )
     compute: ComputeSettings = ComputeSettings()
     detector: DetectorRecipe = DetectorRecipe()
     sight: StageRecipe | None = None
     base: StageRecipe | None = None
     stage1: StageRecipe
     stage2: StageRecipe
+
+    @model_validator(mode="after")
+    def _offload_needs_parts(self) -> Self:
+        if self.offload.optimizer != "gpu" and self.zero_stage < 2:
+            raise ValueError(f"offload.optimizer {self.offload.optimizer} needs zero_stage 2 or 3")
+        if "nvme" in self.offload.places and not self.offload.nvme_folder:
+            raise ValueError("offload to nvme needs offload.nvme_folder")
+        if (self.offload.parameters != "gpu" or "nvme" in self.offload.places) and self.zero_stage < 3:
+            raise ValueError("offload.parameters, and offload to nvme, need zero_stage 3")
+        return self
+
+    @model_validator(mode="after")
+    def _whole_head(self) -> Self:
+        if self.loss == "liger" and self.zero_stage == 3:
+            raise ValueError("loss liger reads the weights of the output layer, which zero_stage 3 scatters; use chunked")
+        return self
+
+
+def checkpointed(recipe: StageRecipe, towers: tuple[Tower, ...]) -> tuple[Tower, ...]:
+    """Those of `towers` through which gradients of a stage flow: only they would keep anything for a backward pass."""
+    flow: dict[Tower, bool] = {"vision": "vision" in recipe.trainable, "language": recipe.objective == "dialogue"}
+    return tuple(tower for tower in towers if flow[tower])
 
 
 RECIPES = ("detector", "sight", "base", "stage1", "stage2")

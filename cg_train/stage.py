@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import functools
 import os
+import shutil
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,6 +16,9 @@ from cg_data.records import content_id
 from cg_data.settings import PageSettings
 from cg_train import checkpoint, tracking
 from cg_train.batches import BatchMaker, Collate, SampleStore, prefetched, training_texts
+from cg_train.flops import Meter
+from cg_train.hardware import peak_flops
+from cg_train.packs import SampleLengths, check_lengths
 from cg_train.plan import Plan, make_plan
 from cg_train.recipe import StageRecipe, TrainSettings
 from cg_train.step import StepReport, engine_config, import_deepspeed, make_engine, together, train_steps
@@ -90,10 +94,13 @@ def _init_group(job: StageJob) -> Any:
     return deepspeed
 
 
+_NUMERICS = {"precision", "attention", "zero_stage", "offload", "loss", "source", "tiny", "pictures"}
+
+
 def fingerprint(job: StageJob, plan: Plan) -> str:
     """Content hash of all that a checkpoint depends on; how often checkpoints are written is not part of it."""
     recipe = job.recipe.model_dump(mode="json", exclude={"checkpoint_every"})
-    numerics = job.settings.model_dump(mode="json", include={"precision", "attention", "zero_stage", "source", "tiny", "pictures"})
+    numerics = job.settings.model_dump(mode="json", include=_NUMERICS)
     return content_id("stage", plan.fingerprint, recipe, numerics, job.page.model_dump(mode="json"))
 
 
@@ -107,20 +114,26 @@ def run_stage(job: StageJob, store: SampleStore, *, rank: int, workers: int, kee
         UserError: on all workers alike.
     """
     deepspeed, device = _init_group(job), _device(job)
-    config = engine_config(job.recipe, job.settings, workers)
+    whole = checkpoint.newest_whole(keeper.resume_from, rank=rank, workers=workers)
+    states = together(lambda: _put_together(job, whole, rank, workers), device)
+    config = engine_config(job.recipe, job.settings, workers, universal=states is not None)
     plan, learner = together(lambda: (make_plan(store.index, job.recipe), _learner(job, device)), device)
+    lengths = _lengths(job, store, plan, learner, rank=rank, workers=workers) if job.recipe.needs_lengths else None
     engine = make_engine(learner.network, job.recipe, config, steps=plan.steps, gpu=job.settings.compute.gpu)
     name = fingerprint(job, plan)
-    done = together(lambda: _resume(engine, keeper.resume_from, name, workers), device)
-    journals = _Journals(Path(job.work_folder), rank)
+    done = together(lambda: 0 if whole is None else checkpoint.load(engine, whole, fingerprint=name, states=states).step, device)
+    if states is not None and rank == 0:
+        shutil.rmtree(states)
+    journals = _Journals(Path(job.work_folder), rank, workers)
     together(lambda: journals.cut(done), device)
-    make = _maker(job, store, plan, learner.collate, rank=rank, workers=workers)
+    make = _maker(job, store, plan, lengths, learner.collate, rank=rank, workers=workers)
     last = None
     batches = prefetched(make, range(done, plan.steps))
-    for last in train_steps(engine, batches, declared=None if done else learner.declared, targets=learner.targets):
+    declared = None if done else learner.declared
+    for last in train_steps(engine, batches, declared=declared, targets=learner.targets, meter=_meter(job, learner)):
         together(functools.partial(journals.note, last), device)
         if last.step % job.recipe.checkpoint_every == 0 or last.step == plan.steps:
-            _keep(engine, keeper, checkpoint.Position(step=last.step, fingerprint=name, workers=workers))
+            _keep(engine, keeper, checkpoint.Position(step=last.step, fingerprint=name))
     with _whole_parameters(deepspeed, engine.module, job.settings.zero_stage):
         together(lambda: learner.export(job.out_folder) if rank == 0 else None, device)
     engine.destroy()
@@ -133,10 +146,7 @@ def _learner(job: StageJob, device: str) -> Learner:
     return load_learner(
         job.model_from,
         recipe=job.recipe,
-        precision=job.settings.precision,
-        attention=job.settings.attention,
-        gradient_checkpointing=job.settings.gradient_checkpointing,
-        pictures=job.settings.pictures,
+        settings=job.settings,
         page=job.page,
         annotations_uri=job.annotations_uri,
         about=job.about,
@@ -144,13 +154,30 @@ def _learner(job: StageJob, device: str) -> Learner:
     )
 
 
+def _meter(job: StageJob, learner: Learner) -> Meter | None:
+    """On GPUs, where speed is what is paid for; the tower's sight has no tokens."""
+    if not job.settings.compute.gpu or job.recipe.objective != "dialogue":
+        return None
+    import torch
+
+    from cg_train.model.shape import shape_of
+
+    peak = peak_flops(torch.cuda.get_device_name(_device(job)), job.settings.precision)
+    return Meter(shape=shape_of(learner.model.config, job.recipe), recipe=job.recipe, settings=job.settings, peak_flops=peak)
+
+
 def _device(job: StageJob) -> str:
     return f"cuda:{os.environ['LOCAL_RANK']}" if job.settings.compute.gpu else "cpu"
 
 
-def _resume(engine: Any, folder: Path | None, name: str, workers: int) -> int:
-    """Steps that are done already."""
-    return 0 if folder is None else checkpoint.load(engine, folder, fingerprint=name, workers=workers).step
+def _put_together(job: StageJob, folder: Path | None, rank: int, workers: int) -> Path | None:
+    """Where states of another number of workers have been put together for this one; None if there is no need."""
+    if folder is None or not checkpoint.is_of_other_size(folder, workers):
+        return None
+    into = Path(job.work_folder) / "universal"
+    if rank == 0:
+        checkpoint.put_together(folder, into)
+    return into
 
 
 def _keep(engine: Any, keeper: checkpoint.Keeper, position: checkpoint.Position) -> None:
@@ -159,13 +186,28 @@ def _keep(engine: Any, keeper: checkpoint.Keeper, position: checkpoint.Position)
         keeper.keep(Path(folder), position.step)
 
 
-def _maker(job: StageJob, store: SampleStore, plan: Plan, collate: Collate, *, rank: int, workers: int) -> BatchMaker:
+def _lengths(job: StageJob, store: SampleStore, plan: Plan, learner: Learner, *, rank: int, workers: int) -> SampleLengths:
+    """Counted by all workers together, and kept for the other stages; every planned sample fits."""
+    from cg_train.model.lengths import length_files
+
+    folder, device = str(Path(job.work_folder).parent / "lengths"), _device(job)
+    files = together(lambda: length_files(folder, store, learner.processor, page=job.page, pictures=job.settings.pictures), device)
+    together(lambda: files.write(rank=rank, workers=workers), device)
+    lengths = together(files.read, device)
+    together(lambda: check_lengths(store.index, plan.rows, lengths, job.recipe.max_tokens), device)
+    return lengths
+
+
+def _maker(
+    job: StageJob, store: SampleStore, plan: Plan, lengths: SampleLengths | None, collate: Collate, *, rank: int, workers: int
+) -> BatchMaker:
     return BatchMaker(
         store=store,
         plan=plan,
         rank=rank,
         workers=workers,
-        micro_batch=job.recipe.micro_batch,
+        batching=job.recipe.batching,
+        lengths=lengths,
         seed=job.recipe.seed,
         gain_log2=job.recipe.gain_log2,
         collate=collate,
@@ -175,12 +217,15 @@ def _maker(job: StageJob, store: SampleStore, plan: Plan, collate: Collate, *, r
 class _Journals:
     """Figures and consumed samples of one worker."""
 
-    def __init__(self, folder: Path, rank: int) -> None:
+    def __init__(self, folder: Path, rank: int, workers: int) -> None:
         self._metrics, self._ledger = tracking.metrics_journal(folder, rank), tracking.ledger(folder, rank)
+        self._left = tracking.journals_from(folder, workers) if rank == 0 else []
 
     def cut(self, done: int) -> None:
         self._metrics.cut(done)
         self._ledger.cut(done)
+        for journal in self._left:  # of workers that are no more
+            journal.cut(done)
 
     def note(self, report: StepReport) -> None:
         line = dataclasses.asdict(report)

@@ -19,11 +19,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from cg_data.errors import ConfigError, UserError
 from cg_train.batches import StepBatch, to_device
-from cg_train.plan import accumulation
 from cg_train.recipe import StageRecipe, TrainSettings
 
 if TYPE_CHECKING:
     import torch
+
+    from cg_train.flops import Meter
 
 _T = TypeVar("_T")
 Targets = Callable[[Mapping[str, "torch.Tensor"]], "torch.Tensor"]
@@ -34,7 +35,11 @@ _IGNORED = -100
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class StepReport:
-    """One optimiser step. `step` counts from 1; `samples` and `tokens` (targets with a loss) are of the whole global batch."""
+    """One optimiser step. `step` counts from 1; `samples` and `tokens` (targets with a loss) are of the whole global batch.
+
+    On GPUs `tokens_per_s` counts all tokens but padding over all workers, and `mfu` and `hfu` are the share of the GPUs' peak that the
+    operations of `cg_train.flops.Flops` are, where that peak is known.
+    """
 
     step: int
     loss: float
@@ -45,6 +50,9 @@ class StepReport:
     seconds: float
     data_wait_s: float
     sample_ids: tuple[str, ...]
+    tokens_per_s: float | None = None
+    mfu: float | None = None
+    hfu: float | None = None
 
 
 def import_deepspeed(*, gpu: bool) -> Any:
@@ -80,19 +88,54 @@ def _hidden(name: str) -> Iterator[None]:
         del sys.modules[name]
 
 
-def engine_config(recipe: StageRecipe, settings: TrainSettings, workers: int) -> dict[str, Any]:
-    """The DeepSpeed configuration of a stage (https://www.deepspeed.ai/docs/config-json)."""
+BUCKET_ELEMENTS = 2 * 10**8
+"""Gradients that ZeRO collects before it sends them."""
+PREFETCH_ELEMENTS = 5 * 10**7
+"""Parameters that ZeRO stage 3 fetches ahead."""
+LIVE_ELEMENTS = 10**9
+"""Parameters that ZeRO stage 3 may hold together on a GPU."""
+PERSISTENT_ELEMENTS = 10**5
+"""Smaller parameters are not scattered by ZeRO stage 3."""
+
+
+def engine_config(recipe: StageRecipe, settings: TrainSettings, workers: int, *, universal: bool = False) -> dict[str, Any]:
+    """The DeepSpeed configuration of a stage (https://www.deepspeed.ai/docs/config-json); `universal`: to load such a checkpoint.
+
+    DeepSpeed is told of one forward pass per step, so that it divides by no number of them: how many there are differs from step to step
+    where samples are packed, and `_one_step` says which is the last.
+    """
     return {
         "train_batch_size": recipe.global_batch,
-        "train_micro_batch_size_per_gpu": recipe.micro_batch,
-        "gradient_accumulation_steps": accumulation(recipe, workers),
+        "train_micro_batch_size_per_gpu": recipe.global_batch // workers,
+        "gradient_accumulation_steps": 1,
         "gradient_clipping": recipe.gradient_clip,
         "bf16": {"enabled": settings.precision == "bfloat16"},
-        "zero_optimization": {"stage": settings.zero_stage, "stage3_gather_16bit_weights_on_model_save": True},
+        "zero_optimization": _zero_config(settings),
         "zero_allow_untested_optimizer": True,
-        "checkpoint": {"use_node_local_storage": True},
+        "zero_force_ds_cpu_optimizer": False,  # its own optimiser for the CPU would have to be compiled
+        "checkpoint": {"use_node_local_storage": True, "load_universal": universal},
         "steps_per_print": sys.maxsize,
     }
+
+
+def _zero_config(settings: TrainSettings) -> dict[str, Any]:
+    """Sizes are stated, for `cg_train.memory` counts on them."""
+    zero: dict[str, Any] = {
+        "stage": settings.zero_stage,
+        "reduce_bucket_size": BUCKET_ELEMENTS,
+        "allgather_bucket_size": BUCKET_ELEMENTS,
+        "overlap_comm": settings.zero_stage == 3,
+        "stage3_prefetch_bucket_size": PREFETCH_ELEMENTS,
+        "stage3_max_live_parameters": LIVE_ELEMENTS,
+        "stage3_param_persistence_threshold": PERSISTENT_ELEMENTS,
+        "stage3_gather_16bit_weights_on_model_save": True,
+    }
+    for name, place in (("offload_optimizer", settings.offload.optimizer), ("offload_param", settings.offload.parameters)):
+        if place != "gpu":
+            zero[name] = {"device": place, "pin_memory": settings.compute.gpu}
+        if place == "nvme":
+            zero[name]["nvme_path"] = settings.offload.nvme_folder
+    return zero
 
 
 def learning_rate_factor(step: int, *, steps: int, warmup_fraction: float) -> float:
@@ -104,12 +147,20 @@ def learning_rate_factor(step: int, *, steps: int, warmup_fraction: float) -> fl
 
 
 def make_engine(model: torch.nn.Module, recipe: StageRecipe, config: dict[str, Any], *, steps: int, gpu: bool) -> Any:
-    """A DeepSpeed engine around `model` that trains the parameters which require gradients, with AdamW (Loshchilov & Hutter 2019)."""
+    """A DeepSpeed engine around `model` that trains the parameters which require gradients, with AdamW (Loshchilov & Hutter 2019).
+
+    Raises:
+        ConfigError: something is to wait on NVMe, and DeepSpeed cannot read and write it here.
+    """
     import torch
 
     deepspeed = import_deepspeed(gpu=gpu)
+    offloads = [config["zero_optimization"].get(name) for name in ("offload_optimizer", "offload_param")]
+    if any(o and o["device"] == "nvme" for o in offloads) and not deepspeed.ops.__compatible_ops__["async_io"]:
+        raise ConfigError("train.offload nvme: DeepSpeed's async_io cannot be built here (it needs libaio). Install libaio, or use cpu.")
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.AdamW(trained, lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
+    # On the CPU of a machine with GPUs the fused AdamW takes one pass over the memory instead of ten.
+    optimizer = torch.optim.AdamW(trained, lr=recipe.learning_rate, weight_decay=recipe.weight_decay, fused=offloads[0] is not None or None)
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda step: learning_rate_factor(step, steps=steps, warmup_fraction=recipe.warmup_fraction)
     )
@@ -147,7 +198,12 @@ def answer_targets(inputs: Mapping[str, torch.Tensor]) -> torch.Tensor:
 
 
 def train_steps(
-    engine: Any, batches: Iterable[Callable[[], StepBatch]], *, declared: frozenset[str] | None, targets: Targets = answer_targets
+    engine: Any,
+    batches: Iterable[Callable[[], StepBatch]],
+    *,
+    declared: frozenset[str] | None,
+    targets: Targets = answer_targets,
+    meter: Meter | None = None,
 ) -> Iterator[StepReport]:
     """Take one optimiser step per batch and report it.
 
@@ -155,6 +211,7 @@ def train_steps(
         engine: from `make_engine`.
         batches: for each step a function that waits for its batch (`cg_train.batches.prefetched`).
         targets: counts what the loss of a micro-batch is to be averaged over.
+        meter: counts tokens and operations, for `tokens_per_s`, `mfu` and `hfu`.
         declared: names of the parameters that must receive gradients at the first step, all of them and no others; None trusts.
 
     Raises:
@@ -173,6 +230,8 @@ def train_steps(
         if gate is not None:
             together(gate.check, engine.device)
             gate = None
+        seconds = time.perf_counter() - started
+        speed = {} if meter is None else _speed(meter, batch, seconds, engine.device)
         yield StepReport(
             step=batch.step + 1,
             loss=loss,
@@ -180,10 +239,26 @@ def train_steps(
             grad_norm=float(engine.get_global_grad_norm() or 0.0),
             samples=engine.train_batch_size(),
             tokens=tokens,
-            seconds=time.perf_counter() - started,
+            seconds=seconds,
             data_wait_s=waited,
             sample_ids=batch.sample_ids,
+            **speed,
         )
+
+
+def _speed(meter: Meter, batch: StepBatch, seconds: float, device: Any) -> dict[str, float | None]:
+    import torch
+    import torch.distributed as dist
+
+    counted = torch.tensor(meter.read(batch.micro_batches), dtype=torch.float64, device=device)
+    dist.all_reduce(counted)
+    tokens, model, hardware = counted.tolist()
+    able = None if meter.peak_flops is None else meter.peak_flops * dist.get_world_size() * seconds
+    return {
+        "tokens_per_s": tokens / seconds,
+        "mfu": None if able is None else model / able,
+        "hfu": None if able is None else hardware / able,
+    }
 
 
 def _one_step(engine: Any, batch: StepBatch, targets: Targets) -> tuple[float, int]:
@@ -194,14 +269,15 @@ def _one_step(engine: Any, batch: StepBatch, targets: Targets) -> tuple[float, i
     micro = [to_device(inputs, engine.device) for inputs in batch.micro_batches]
     tokens = torch.stack([targets(inputs) for inputs in micro]).sum()
     dist.all_reduce(tokens)
-    # DeepSpeed averages gradients over workers and accumulated micro-batches; dividing by this makes that mean the mean over all targets.
-    share = tokens / (dist.get_world_size() * len(micro))
+    # DeepSpeed averages gradients over workers and adds up those of micro-batches; dividing by this makes that the mean over all targets.
+    share = tokens / dist.get_world_size()
     total = torch.zeros((), device=engine.device, dtype=torch.float64)
-    for inputs in micro:
+    for number, inputs in enumerate(micro, start=1):
+        engine.set_gradient_accumulation_boundary(number == len(micro))
         loss = engine(**inputs, num_items_in_batch=share).loss
         engine.backward(loss)
-        engine.step()
-        total += loss.detach().double() / (len(micro) * dist.get_world_size())
+        total += loss.detach().double() / dist.get_world_size()
+    engine.step()
     dist.all_reduce(total)
     return float(total), int(tokens)
 

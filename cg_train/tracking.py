@@ -84,6 +84,12 @@ def ledger(folder: Path, rank: int) -> Journal:
     return Journal(folder / f"ledger-rank{rank}.jsonl")
 
 
+def journals_from(folder: Path, rank: int) -> list[Journal]:
+    """Figures and ledgers that are there of worker `rank` and of those after it."""
+    found = [path for kind in ("metrics", "ledger") for path in sorted(folder.glob(f"{kind}-rank*.jsonl"))]
+    return [Journal(path) for path in found if int(path.stem.rpartition("rank")[2]) >= rank]
+
+
 def quiet() -> None:
     """Keep MLflow from calling home and from talking; call before it is imported."""
     os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import sqlite3
 import sys
+from typing import Annotated
 
 import typer
 
@@ -65,6 +66,33 @@ def train_stage1(run: Run = None, preset: Preset = None, sets: Sets = None, verb
 def train_stage2(run: Run = None, preset: Preset = None, sets: Sets = None, verbose: Verbose = False) -> None:
     """Stage 2, instruction tuning: language model and projector, vision frozen, or LoRA."""
     execute(["stage2"], Asked(run=run, preset=preset, sets=sets), verbose=verbose)
+
+
+@train_app.command("plan")
+def train_plan(
+    run: Run = None,
+    preset: Preset = None,
+    gpus: Annotated[
+        int | None,
+        typer.Option("--gpus", min=1, help="GPUs to plan for; default: those of the cluster, else of this machine.", show_default=False),
+    ] = None,
+    gpu_memory_gb: Annotated[
+        float | None, typer.Option("--gpu-memory-gb", min=1, help="Memory of each, with --gpus; default 80.", show_default=False)
+    ] = None,
+    gpu: Annotated[
+        str | None, typer.Option("--gpu", help="Kind, for example H100, with --gpus; default: by memory A100 or H200.", show_default=False)
+    ] = None,
+    utilisation: Annotated[float, typer.Option("--utilisation", min=0.01, max=1.0, help="Share of the GPUs' peak that is reached.")] = 0.35,
+    sets: Sets = None,
+    verbose: Verbose = False,
+) -> None:
+    """Predict steps, memory on each GPU and hours of every stage; says what fits, and refuses what does not."""
+    from cluster.train_plan_view import gpus_of, plan
+
+    config, folder = load(Asked(run=run, preset=preset, sets=sets))
+    prepare_environment(config.cluster, verbose=verbose)
+    found = gpus_of(config.cluster, count=gpus, memory_gb=gpu_memory_gb, name=gpu, verbose=verbose)
+    plan(config, folder, gpus=found, utilisation=utilisation, console=Display().console)
 
 
 @app.command("serve")

@@ -26,7 +26,7 @@ Preset = Annotated[
     str | None,
     typer.Option(
         "--preset",
-        help="tiny, qwen2.5-vl-3b, qwen2.5-vl-7b or a YAML file; default: what the run folder holds, else tiny.",
+        help="tiny, qwen2.5-vl-3b, qwen2.5-vl-7b, qwen2.5-vl-7b-lora or a YAML file; default: what the run folder holds, else tiny.",
         show_default=False,
     ),
 ]

@@ -104,7 +104,7 @@ def build_tiny(settings: TinyModel, tokenizer: Qwen2Tokenizer, page: PageSetting
     _check_heads(settings)
     config = Qwen2_5_VLConfig(
         text_config=_text_config(settings, tokenizer),
-        vision_config=_vision_config(settings),
+        vision_config=vision_sizes(settings),
         image_token_id=tokenizer.convert_tokens_to_ids(IMAGE),
         video_token_id=tokenizer.convert_tokens_to_ids(VIDEO),
         vision_start_token_id=tokenizer.convert_tokens_to_ids(VISION_START),
@@ -132,20 +132,27 @@ def _check_heads(settings: TinyModel) -> None:
 
 
 def _text_config(settings: TinyModel, tokenizer: Qwen2Tokenizer) -> dict[str, Any]:
+    return {
+        **text_sizes(settings),
+        "vocab_size": len(tokenizer),
+        "bos_token_id": tokenizer.pad_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+        "pad_token_id": tokenizer.pad_token_id,
+    }
+
+
+def text_sizes(settings: TinyModel) -> dict[str, Any]:
+    """The language model's part of the configuration, but for what the tokenizer says."""
     pairs = settings.text_hidden // settings.text_heads // 2
     in_time = pairs // 4
     in_height = (pairs - in_time) // 2
     return {
-        "vocab_size": len(tokenizer),
         "hidden_size": settings.text_hidden,
         "intermediate_size": settings.text_intermediate,
         "num_hidden_layers": settings.text_layers,
         "num_attention_heads": settings.text_heads,
         "num_key_value_heads": settings.text_kv_heads,
         "initializer_range": settings.initializer_range,
-        "bos_token_id": tokenizer.pad_token_id,
-        "eos_token_id": tokenizer.eos_token_id,
-        "pad_token_id": tokenizer.pad_token_id,
         "rope_parameters": {
             "rope_type": "default",
             "rope_theta": 1e4,
@@ -154,7 +161,7 @@ def _text_config(settings: TinyModel, tokenizer: Qwen2Tokenizer) -> dict[str, An
     }
 
 
-def _vision_config(settings: TinyModel) -> dict[str, Any]:
+def vision_sizes(settings: TinyModel) -> dict[str, Any]:
     """Windows of Qwen's size, and the last block sees the whole page (the default would put that block beyond this depth)."""
     return {
         "depth": settings.vision_depth,

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from PIL import ImageOps
+from transformers.models.qwen2_vl.image_processing_qwen2_vl import smart_resize
 
 from cg_data.errors import ConfigError, UserError
 from cg_data.instruct.general import open_picture
@@ -21,6 +22,7 @@ from cg_data.instruct.prompt import SYSTEM_PROMPT
 from cg_data.page import page_shape, render_batch
 from cg_data.records import Message, Sample
 from cg_data.settings import PageSettings
+from cg_train.packs import too_long
 from cg_train.recipe import PictureSettings
 
 PATCH_PX, MERGE, FRAMES = 14, 2, 2
@@ -66,6 +68,18 @@ def image_tokens(page: PageSettings) -> int:
             f"data.page: {width} x {height} pixels do not divide into {TOKEN_PX}-pixel tokens. Set multiple_of to {TOKEN_PX}."
         )
     return (height // TOKEN_PX) * (width // TOKEN_PX)
+
+
+def picture_tokens(data: bytes, settings: PictureSettings) -> int:
+    """Visual tokens of a JPEG or PNG, by its size alone; one that lies on its side (Exif) has as many.
+
+    Raises:
+        OSError, ValueError, SyntaxError: see `open_picture`; or it is more than 200 times as long as it is wide.
+    """
+    with open_picture(data) as picture:
+        width, height = picture.size
+    tall, wide = smart_resize(height, width, TOKEN_PX, settings.min_pixels, settings.max_pixels)
+    return (tall // TOKEN_PX) * (wide // TOKEN_PX)
 
 
 def page_to_patches(pages: npt.NDArray[np.uint8]) -> tuple[torch.Tensor, torch.Tensor]:
@@ -119,6 +133,15 @@ def encode_dialogue(tokenizer: Any, messages: Sequence[Message], image_tokens: i
         labels=np.where(np.repeat(learnt, repeats), ids, IGNORED),
         mm_token_type_ids=(ids == image).astype(np.int64),
     )
+
+
+def dialogue_text(tokenizer: Any, messages: Sequence[Message], *, pictured: bool) -> str:
+    """What `encode_dialogue` takes apart into tokens for training; each picture is one token in it.
+
+    Raises:
+        UserError: see `encode_dialogue`.
+    """
+    return _chat(_turns(tokenizer, messages, with_answer=True), with_answer=True, pictured=pictured)[0]
 
 
 def encode_answer(tokenizer: Any, answer: str) -> list[int]:
@@ -198,31 +221,49 @@ def training_batch(
     pictures: PictureSettings,
     max_tokens: int,
 ) -> Batch:
-    """Samples with their (perhaps scaled) signals, microvolts `(19, 2000)` each, as one batch with labels.
+    """Samples with their (perhaps scaled) signals, microvolts `(19, 2000)` each, as one padded batch with labels.
 
-    A sample may be about a page, about a picture or about neither, and a batch may hold all of them.
+    Raises:
+        UserError: see `encode_samples`.
+    """
+    encoded, seen = encode_samples(samples, signals, processor=processor, page=page, pictures=pictures, max_tokens=max_tokens)
+    tokenizer = processor.tokenizer
+    if not seen:
+        blank, seen[0] = unseen_picture(tokenizer)
+        encoded[0] = _with_unseen(encoded[0], blank)
+    return collate(encoded, in_order(seen), pad_id=tokenizer.pad_token_id)
+
+
+def encode_samples(
+    samples: Sequence[Sample],
+    signals: Sequence[npt.NDArray[np.float32]],
+    *,
+    processor: Any,
+    page: PageSettings,
+    pictures: PictureSettings,
+    max_tokens: int,
+) -> tuple[list[Encoded], dict[int, Patches]]:
+    """Dialogues with labels, and the page or picture of each by its place; a sample may also be about neither.
 
     Raises:
         UserError: a sample is longer than `max_tokens`; nothing is ever cut off. Or its picture cannot be read.
     """
-    tokenizer = processor.tokenizer
     seen = _pages_seen(samples, signals, page)
     for place, sample in enumerate(samples):
         if sample.picture is not None:
             seen[place] = picture_to_patches(sample, processor.image_processor, pictures)
     counts = [int(seen[place][1].prod()) // MERGE**2 if place in seen else 0 for place in range(len(samples))]
-    encoded = [encode_dialogue(tokenizer, s.messages, count, with_answer=True) for s, count in zip(samples, counts, strict=True)]
+    encoded = [encode_dialogue(processor.tokenizer, s.messages, count, with_answer=True) for s, count in zip(samples, counts, strict=True)]
     for sample, one in zip(samples, encoded, strict=True):
         if len(one.input_ids) > max_tokens:
-            raise UserError(
-                f"sample {sample.sample_id} ({sample.kind}) has {len(one.input_ids)} tokens, more than max_tokens {max_tokens}: "
-                "raise max_tokens, or leave this kind of sample out of the mixture."
-            )
-    if not seen:
-        encoded[0], seen[0] = _with_unseen_picture(encoded[0], tokenizer.convert_tokens_to_ids(IMAGE))
+            raise too_long(sample.sample_id, sample.kind, len(one.input_ids), max_tokens)
+    return encoded, seen
+
+
+def in_order(seen: Mapping[int, Patches]) -> Patches:
+    """The patches of all pages and pictures, by their places."""
     ordered = [seen[place] for place in sorted(seen)]
-    patches = torch.cat([values for values, _ in ordered]), torch.cat([grid for _, grid in ordered])
-    return collate(encoded, patches, pad_id=tokenizer.pad_token_id)
+    return torch.cat([values for values, _ in ordered]), torch.cat([grid for _, grid in ordered])
 
 
 def _pages_seen(samples: Sequence[Sample], signals: Sequence[npt.NDArray[np.float32]], page: PageSettings) -> dict[int, Patches]:
@@ -256,16 +297,21 @@ def picture_to_patches(sample: Sample, image_processor: Any, settings: PictureSe
     return made["pixel_values"], made["image_grid_thw"]
 
 
-def _with_unseen_picture(encoded: Encoded, image_id: int) -> tuple[Encoded, Patches]:
-    """One blank visual token behind a dialogue, which nothing attends to, for a batch of text alone.
+def unseen_picture(tokenizer: Any) -> tuple[Encoded, Patches]:
+    """One blank visual token, which nothing attends to, for a batch of text alone.
 
     The tower and the projector then take part in every batch with gradients of zero: without, a projector that learns alone would have no
     gradient to start from, and workers that scatter parameters or gradients (ZeRO stages 2 and 3) would wait for each other for ever.
     """
-    longer = Encoded(
-        input_ids=np.append(encoded.input_ids, image_id),
-        labels=np.append(encoded.labels, IGNORED),
-        mm_token_type_ids=np.append(encoded.mm_token_type_ids, 1),
+    blank = Encoded(
+        input_ids=np.array([tokenizer.convert_tokens_to_ids(IMAGE)], dtype=np.int64),
+        labels=np.array([IGNORED], dtype=np.int64),
+        mm_token_type_ids=np.array([1], dtype=np.int64),
         unseen=1,
     )
-    return longer, (torch.zeros(MERGE**2, len(IMAGE_MEAN) * FRAMES * PATCH_PX**2), torch.tensor([[1, MERGE, MERGE]]))
+    return blank, (torch.zeros(MERGE**2, len(IMAGE_MEAN) * FRAMES * PATCH_PX**2), torch.tensor([[1, MERGE, MERGE]]))
+
+
+def _with_unseen(encoded: Encoded, blank: Encoded) -> Encoded:
+    names = ("input_ids", "labels", "mm_token_type_ids")
+    return Encoded(**{name: np.append(getattr(encoded, name), getattr(blank, name)) for name in names}, unseen=blank.unseen)

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Mapping
-from typing import Any, Literal
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 
 from cg_data.settings import PageSettings
 from cg_data.shards import read_annotations
 from cg_train.batches import Collate
-from cg_train.model.encode import training_batch
+from cg_train.model.answers import AnswerReader, answer_loss
+from cg_train.model.encode import Batch, training_batch
 from cg_train.model.export import export_folder
 from cg_train.model.load import load_model, set_trainable
+from cg_train.model.pack import packed_batch
 from cg_train.model.sight import FindingsReader, positive_weights, sight_batch, sight_targets
-from cg_train.recipe import PictureSettings, StageRecipe
+from cg_train.recipe import PackedBatches, StageRecipe, TrainSettings, checkpointed
 from cg_train.step import Targets, answer_targets
 
 
@@ -50,10 +52,7 @@ def load_learner(
     source: str,
     *,
     recipe: StageRecipe,
-    precision: Literal["float32", "bfloat16"],
-    attention: Literal["sdpa", "flash_attention_2", "eager"],
-    gradient_checkpointing: bool,
-    pictures: PictureSettings,
+    settings: TrainSettings,
     page: PageSettings,
     annotations_uri: str,
     about: Mapping[str, Any],
@@ -62,18 +61,22 @@ def load_learner(
     """The model at `source`, ready to learn by `recipe`; `annotations_uri` is read for the objective "sight" alone.
 
     Raises:
-        UserError: see `load_model` and `set_trainable`.
+        UserError: see `load_model`, `set_trainable` and `cg_train.model.answers.answer_loss`.
     """
-    dtype = torch.float32 if precision == "float32" else torch.bfloat16
-    loaded = load_model(source, dtype=dtype, attention=attention, device=device)
+    dtype = torch.float32 if settings.precision == "float32" else torch.bfloat16
+    loaded = load_model(source, dtype=dtype, attention=settings.attention, device=device)
     loaded.model.config.text_config.use_cache = False  # of keys and values, which training has no use for
-    if gradient_checkpointing:
-        loaded.model.gradient_checkpointing_enable({"use_reentrant": False})
+    together: Callable[..., Batch] = training_batch
+    if isinstance(recipe.batching, PackedBatches):
+        together = functools.partial(packed_batch, positions_of=loaded.model.model.get_rope_index)
+    for tower in checkpointed(recipe, settings.checkpointing):
+        part = {"vision": loaded.model.model.visual, "language": loaded.model.model.language_model}[tower]
+        part.activation_checkpointing_enable({"use_reentrant": False})
     model, _ = set_trainable(loaded.model, recipe.trainable, recipe.lora, seed=recipe.seed)
-    network: torch.nn.Module = model
+    network: torch.nn.Module = model if settings.loss == "full" else AnswerReader(model, answer_loss(settings.loss))
     targets: Targets = answer_targets
     collate: Collate = functools.partial(
-        training_batch, processor=loaded.processor, page=page, pictures=pictures, max_tokens=recipe.max_tokens
+        together, processor=loaded.processor, page=page, pictures=settings.pictures, max_tokens=recipe.max_tokens
     )
     if recipe.objective == "sight":
         annotations = {annotation.segment_id: annotation for annotation in read_annotations(annotations_uri)}

@@ -102,9 +102,9 @@ class FindingsReader(torch.nn.Module):
         return Sighted(loss=loss / num_items_in_batch, logits=logits)
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Sighted:
-    """`logits` are float32 `(visual tokens of all pages, kinds)`."""
+    """`logits` are float32 `(visual tokens of all pages, kinds)`. Without slots, see `cg_train.model.answers.Answered`."""
 
     loss: torch.Tensor
     logits: torch.Tensor

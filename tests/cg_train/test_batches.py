@@ -17,10 +17,17 @@ from cg_data.storage import write_table
 from cg_data.vocabulary import SampleKind, Split
 from cg_train.batches import BatchMaker, SampleStore, gain, prefetched
 from cg_train.plan import make_plan
-from cg_train.recipe import StageRecipe
+from cg_train.recipe import PaddedBatches, StageRecipe
 from tests.cg_train.train_small import KINDS, SEGMENTS, make_sample
 
-RECIPE = StageRecipe(mixture=dict.fromkeys(KINDS, 1.0), steps=4, global_batch=8, micro_batch=2, gain_log2=0.5, trainable=("projector",))
+RECIPE = StageRecipe(
+    mixture=dict.fromkeys(KINDS, 1.0),
+    steps=4,
+    global_batch=8,
+    batching=PaddedBatches(micro_batch=2),
+    gain_log2=0.5,
+    trainable=("projector",),
+)
 
 
 def _collate(samples: Sequence[Sample], signals: Sequence[npt.NDArray[np.float32]]) -> Mapping[str, torch.Tensor]:
@@ -31,7 +38,15 @@ def _maker(uri: str, rank: int, workers: int) -> BatchMaker:
     store = SampleStore([uri])
     plan = make_plan(store.index, RECIPE)
     return BatchMaker(
-        store=store, plan=plan, rank=rank, workers=workers, micro_batch=2, seed=RECIPE.seed, gain_log2=RECIPE.gain_log2, collate=_collate
+        store=store,
+        plan=plan,
+        rank=rank,
+        workers=workers,
+        batching=RECIPE.batching,
+        lengths=None,
+        seed=RECIPE.seed,
+        gain_log2=RECIPE.gain_log2,
+        collate=_collate,
     )
 
 

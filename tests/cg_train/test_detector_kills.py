@@ -28,7 +28,7 @@ def _without_ray(rank: int, port: int, root: str) -> None:
     join_group(port, rank, WORKERS)
     out, work = f"{root}/undisturbed/detector", f"{root}/undisturbed/work"
     job = DetectorJob(recipe=RECIPE, segments_uri=f"{root}/segments", out_folder=out, work_folder=work)
-    run_detector(job, rank=rank, workers=WORKERS, keeper=Keeper(resume_from=None, keep=lambda folder, step: None))
+    run_detector(job, rank=rank, workers=WORKERS, keeper=Keeper(resume_from=(), keep=lambda folder, step: None))
     dist.destroy_process_group()
 
 

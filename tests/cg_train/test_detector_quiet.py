@@ -44,7 +44,7 @@ for kind in sys.argv[2:]:
     job = DetectorJob(
         recipe=recipe_of(NETWORKS[kind]), segments_uri=f"{run}/segments", out_folder=f"{run}/{kind}", work_folder=f"{run}/work"
     )
-    run_detector(job, rank=0, workers=1, keeper=Keeper(resume_from=None, keep=lambda folder, step: None))
+    run_detector(job, rank=0, workers=1, keeper=Keeper(resume_from=(), keep=lambda folder, step: None))
 print(json.dumps({"calls": calls, "written": sorted(set(written))}))
 """
 

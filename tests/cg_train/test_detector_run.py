@@ -15,7 +15,7 @@ from cg_data.errors import ConfigError
 from cg_data.records import Segment
 from cg_data.rows import SEGMENT_SCHEMA, table_of
 from cg_data.vocabulary import Split, Waveform
-from cg_train.checkpoint import Keeper
+from cg_train.checkpoint import Keeper, seal
 from cg_train.detector_run import DetectorJob, run_detector
 from cg_train.tracking import metrics_journal, progress_journal
 from tests.detectors_small import NETWORKS, noise_pages, planted_page, recipe_of
@@ -51,20 +51,20 @@ def test_a_detector_that_is_continued_is_the_undisturbed_one(job_of: Callable[..
         shutil.copytree(folder, tmp_path / f"checkpoint-{step}")
 
     job = job_of(PAGES, kind)
-    figures = run_detector(job, rank=0, workers=1, keeper=Keeper(resume_from=None, keep=keep))
+    figures = run_detector(job, rank=0, workers=1, keeper=Keeper(resume_from=(), keep=keep))
     assert (figures["train_segments"], figures["validation_segments"]) == (9, 2)
     assert storage.read_json(f"{job.out_folder}/metrics.json") == figures
     undisturbed = storage.read_bytes(f"{job.out_folder}/detector.json"), metrics_journal(Path(job.work_folder), 0).read()
 
     shutil.rmtree(job.out_folder)
-    run_detector(job, rank=0, workers=1, keeper=Keeper(resume_from=tmp_path / "checkpoint-1", keep=forget))
+    run_detector(job, rank=0, workers=1, keeper=Keeper(resume_from=(tmp_path / "checkpoint-1",), keep=forget))
     assert (storage.read_bytes(f"{job.out_folder}/detector.json"), metrics_journal(Path(job.work_folder), 0).read()) == undisturbed
     assert [line["step"] for line in progress_journal(Path(job.work_folder)).read()] == [1, 2, 3, 4]
 
 
 def test_what_was_chosen_on_the_validation_pages_is_what_the_saved_detector_works_with(job_of: Callable[..., DetectorJob]) -> None:
     job = job_of(PAGES)
-    figures = run_detector(job, rank=0, workers=1, keeper=Keeper(resume_from=None, keep=forget))
+    figures = run_detector(job, rank=0, workers=1, keeper=Keeper(resume_from=(), keep=forget))
     detector = Detector.load(job.out_folder)
     written = storage.read_json(f"{job.out_folder}/detector.json")
     assert len(written["thresholds"]) == len(written["calibrations"]) == 9
@@ -75,7 +75,7 @@ def test_what_was_chosen_on_the_validation_pages_is_what_the_saved_detector_work
 
 def test_pages_that_nobody_marked_are_not_learnt_from(job_of: Callable[..., DetectorJob]) -> None:
     job = job_of([*PAGES[:6], *NOBODY[6:9], *PAGES[9:]])
-    figures = run_detector(job, rank=0, workers=1, keeper=Keeper(resume_from=None, keep=forget))
+    figures = run_detector(job, rank=0, workers=1, keeper=Keeper(resume_from=(), keep=forget))
     assert figures["train_segments"] == 6
 
 
@@ -92,11 +92,12 @@ def test_pages_that_nobody_marked_are_not_learnt_from(job_of: Callable[..., Dete
 def test_a_corpus_without_marks_or_without_a_split_is_refused(job_of: Callable[..., DetectorJob], pages: list[Segment], words: str) -> None:
     job = job_of(pages)
     with pytest.raises(ConfigError, match=words):
-        run_detector(job, rank=0, workers=1, keeper=Keeper(resume_from=None, keep=forget))
+        run_detector(job, rank=0, workers=1, keeper=Keeper(resume_from=(), keep=forget))
     assert not storage.exists(f"{job.out_folder}/detector.json")
 
 
 def test_a_checkpoint_of_other_segments_is_refused(job_of: Callable[..., DetectorJob], tmp_path: Path) -> None:
     (tmp_path / "fingerprint").write_text("of something else")
+    seal(tmp_path, rank=0, parts=1)
     with pytest.raises(ConfigError, match="other segments"):
-        run_detector(job_of(PAGES), rank=0, workers=1, keeper=Keeper(resume_from=tmp_path, keep=forget))
+        run_detector(job_of(PAGES), rank=0, workers=1, keeper=Keeper(resume_from=(tmp_path,), keep=forget))

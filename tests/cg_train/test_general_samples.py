@@ -15,50 +15,17 @@ from pydantic import ValidationError
 
 from cg_data import storage
 from cg_data.errors import ConfigError, UserError
-from cg_data.instruct.general import GENERAL_SYSTEM_PROMPT
 from cg_data.instruct.prompt import SYSTEM_PROMPT
-from cg_data.records import Message, Sample, content_id
+from cg_data.records import Sample
 from cg_data.rows import SAMPLE_SCHEMA, table_of
-from cg_data.vocabulary import SampleKind, SampleSource
 from cg_train.batches import SampleStore
 from cg_train.checkpoint import Keeper
 from cg_train.model.encode import IGNORED, training_batch
-from cg_train.recipe import PictureSettings, StageRecipe, TrainSettings
-from cg_train.stage import StageJob, run_stage
+from cg_train.recipe import PictureSettings, StageRecipe
+from cg_train.stage import run_stage
 from cg_train.tracking import ledger, metrics_journal
-from tests.cg_train.model_small import PAGE, PICTURES, SAMPLES, SIZES, build, pages_of
-from tests.cg_train.train_small import make_sample
-
-
-def general(number: int, size: tuple[int, int] | None, kind: str = "JPEG") -> Sample:
-    """A dialogue about a picture of `size`, or about nothing."""
-    picture = io.BytesIO()
-    if size is not None:
-        noise = np.random.default_rng(number).integers(0, 256, (size[1], size[0], 4 if kind == "PNG" else 3), dtype=np.uint8)
-        Image.fromarray(noise).save(picture, kind)
-    return dataclasses.replace(
-        make_sample(number, SampleKind.CAPTION),
-        sample_id=content_id("general", number),
-        kind=SampleKind.GENERAL,
-        source=SampleSource.GENERAL,
-        messages=(
-            Message(role="system", content=GENERAL_SYSTEM_PROMPT),
-            Message(role="user", content="What is this?" if size else "Name a number."),
-            Message(role="assistant", content=f"Noise, number {number}."),
-        ),
-        mask=np.zeros(0, dtype=np.bool_),
-        eeg_steps=np.zeros((0, 2000), dtype=np.int16),
-        picture=picture.getvalue() if size else None,
-    )
-
-
-PHOTO, DRAWING, LARGE, DOT, WORDS = (
-    general(0, (100, 60)),
-    general(1, (61, 95), "PNG"),
-    general(2, (600, 250)),
-    general(3, (1, 1), "PNG"),
-    general(4, None),
-)
+from tests.cg_train.general_small import DOT, DRAWING, LARGE, MIXED, PHOTO, WORDS, general, job_of
+from tests.cg_train.model_small import PAGE, PICTURES, SAMPLES, build, pages_of
 
 
 @pytest.fixture(scope="module")
@@ -151,32 +118,6 @@ def test_general_samples_come_back_from_a_shard_beside_pages(tmp_path: Path) -> 
         np.testing.assert_array_equal(found.mask, expected.mask)
 
 
-MIXED = StageRecipe(
-    mixture={SampleKind.CAPTION: 1.0, SampleKind.GENERAL: 1.0},
-    steps=8,
-    global_batch=4,
-    micro_batch=1,
-    learning_rate=5e-3,
-    trainable=("projector", "language"),
-)
-
-
-def job_of(tmp_path: Path, recipe: StageRecipe, samples_uris: tuple[str, ...], annotations_uri: str, model_folder: str) -> StageJob:
-    return StageJob(
-        name="mixed",
-        identity="0" * 16,
-        recipe=recipe,
-        settings=TrainSettings(precision="float32", tiny=SIZES, pictures=PICTURES, stage1=recipe, stage2=recipe),
-        page=PAGE,
-        samples_uris=samples_uris,
-        annotations_uri=annotations_uri,
-        model_from=model_folder,
-        out_folder=str(tmp_path / "models"),
-        work_folder=str(tmp_path / "train"),
-        about={},
-    )
-
-
 @pytest.mark.usefixtures("process_group")
 @pytest.mark.parametrize("trainable", [("projector", "language"), ("projector",)])
 def test_a_stage_learns_from_pages_pictures_and_words_in_one_mixture(
@@ -188,7 +129,7 @@ def test_a_stage_learns_from_pages_pictures_and_words_in_one_mixture(
     storage.write_table(str(folder / "0.parquet"), table_of(items, SAMPLE_SCHEMA))
     recipe = MIXED.model_copy(update={"trainable": trainable})
     job = job_of(tmp_path, recipe, (samples_uri, str(folder)), annotations_uri, model_folder)
-    run_stage(job, SampleStore(job.samples_uris), rank=0, workers=1, keeper=Keeper(resume_from=None, keep=lambda folder, step: None))
+    run_stage(job, SampleStore(job.samples_uris), rank=0, workers=1, keeper=Keeper(resume_from=(), keep=lambda folder, step: None))
     losses = [line["loss"] for line in metrics_journal(Path(job.work_folder), 0).read()]
     assert len(losses) == 8
     if "language" in trainable:
@@ -203,7 +144,7 @@ def test_a_mixture_that_asks_for_general_samples_where_there_are_none_is_refused
 ) -> None:
     job = job_of(tmp_path, MIXED, (samples_uri,), annotations_uri, model_folder)
     with pytest.raises(ConfigError, match='no training sample of kind "general"'):
-        run_stage(job, SampleStore(job.samples_uris), rank=0, workers=1, keeper=Keeper(resume_from=None, keep=lambda folder, step: None))
+        run_stage(job, SampleStore(job.samples_uris), rank=0, workers=1, keeper=Keeper(resume_from=(), keep=lambda folder, step: None))
 
 
 def test_sight_is_not_learnt_from_general_samples() -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from cg_data.errors import ConfigError
 from cg_data.vocabulary import SampleKind
-from cg_train.plan import Plan, accumulation, make_plan
+from cg_train.plan import Plan, make_plan
 from cg_train.recipe import StageRecipe
 
 
@@ -21,7 +21,7 @@ INDEX = _index({SampleKind.CAPTION: 30, SampleKind.BINARY: 50, SampleKind.MCQ: 7
 
 
 def _recipe(**changes: object) -> StageRecipe:
-    defaults = {"mixture": {"caption": 1, "binary": 2}, "steps": 10, "global_batch": 8, "micro_batch": 2, "trainable": ("projector",)}
+    defaults = {"mixture": {"caption": 1, "binary": 2}, "steps": 10, "global_batch": 8, "trainable": ("projector",)}
     return StageRecipe.model_validate(defaults | changes)
 
 
@@ -64,21 +64,6 @@ def test_an_epoch_of_the_natural_mixture_draws_every_sample_once() -> None:
     plan = make_plan(INDEX, _recipe(mixture={"caption": 30, "binary": 50}, steps=None, epochs=1))
     assert plan.steps == 10
     assert set(Counter(_ids(INDEX, plan)).values()) == {1}
-
-
-@pytest.mark.parametrize(("workers", "micro_batch"), [(1, 8), (2, 2), (4, 1), (2, 4)])
-def test_workers_share_each_global_batch_without_loss_or_overlap(workers: int, micro_batch: int) -> None:
-    plan = make_plan(INDEX, _recipe())
-    for step in range(plan.steps):
-        shares = [plan.share(step, rank=rank, workers=workers, micro_batch=micro_batch) for rank in range(workers)]
-        assert all(len(rows) == micro_batch for share in shares for rows in share)
-        assert np.concatenate([rows for share in shares for rows in share]).tolist() == plan.rows[step].tolist()
-
-
-def test_a_global_batch_that_does_not_divide_is_refused_with_the_numbers() -> None:
-    assert accumulation(_recipe(), workers=2) == 2
-    with pytest.raises(ConfigError, match="8 is not a multiple of workers x micro_batch = 3 x 2"):
-        accumulation(_recipe(), workers=3)
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from cg_data.vocabulary import SampleKind
 from cg_train.batches import SampleStore
 from cg_train.checkpoint import Keeper
 from cg_train.model.load import load_model
-from cg_train.recipe import StageRecipe, TrainSettings
+from cg_train.recipe import LoraSettings, PaddedBatches, StageRecipe, TrainSettings
 from cg_train.stage import StageJob, is_exported, make_tiny, run_stage
 from cg_train.tracking import ledger, metrics_journal
 from tests.cg_train.model_small import PAGE, SIZES
@@ -28,7 +28,7 @@ SIGHT = StageRecipe(
     mixture={SampleKind.CAPTION: 1.0},
     steps=4,
     global_batch=4,
-    micro_batch=2,
+    batching=PaddedBatches(micro_batch=2),
     learning_rate=5e-3,
     trainable=("vision", "projector"),
     checkpoint_every=2,
@@ -62,7 +62,7 @@ def job_of(tmp_path: Path, samples_uri: str, annotations_uri: str, model_folder:
 
 def run(job: StageJob, keeper: Keeper | None = None) -> None:
     run_stage(
-        job, SampleStore(job.samples_uris), rank=0, workers=1, keeper=keeper or Keeper(resume_from=None, keep=lambda folder, step: None)
+        job, SampleStore(job.samples_uris), rank=0, workers=1, keeper=keeper or Keeper(resume_from=(), keep=lambda folder, step: None)
     )
 
 
@@ -107,9 +107,10 @@ def test_a_stage_that_was_interrupted_ends_as_one_that_was_not(job_of: Any, tmp_
         shutil.copytree(folder, tmp_path / f"kept-{step}")
 
     whole = job_of(recipe)
-    run(whole, Keeper(resume_from=None, keep=keep))
+    run(whole, Keeper(resume_from=(), keep=keep))
     again = dataclasses.replace(whole, out_folder=str(tmp_path / "models" / "again"))
-    run(again, Keeper(resume_from=tmp_path / "kept-2", keep=lambda folder, step: None))
+    (tmp_path / "kept-4" / "latest").write_text("")  # the disk was full
+    run(again, Keeper(resume_from=(tmp_path / "kept-4", tmp_path / "kept-2"), keep=lambda folder, step: None))
     assert not changed(whole.out_folder, again.out_folder)
     assert [line["step"] for line in metrics_journal(Path(whole.work_folder), 0).read()] == [1, 2, 3, 4]
     assert [line["step"] for line in ledger(Path(whole.work_folder), 0).read()] == [1, 2, 3, 4]
@@ -120,10 +121,10 @@ def test_a_checkpoint_of_another_recipe_is_refused(job_of: Any, tmp_path: Path) 
         assert folder is not None
         shutil.copytree(folder, tmp_path / f"kept-{step}")
 
-    run(job_of(SIGHT), Keeper(resume_from=None, keep=keep))
+    run(job_of(SIGHT), Keeper(resume_from=(), keep=keep))
     other = job_of(SIGHT.model_copy(update={"learning_rate": 1e-3}), "other")
     with pytest.raises(ConfigError, match="other samples or another recipe"):
-        run(other, Keeper(resume_from=tmp_path / "kept-2", keep=lambda folder, step: None))
+        run(other, Keeper(resume_from=(tmp_path / "kept-2",), keep=lambda folder, step: None))
 
 
 def test_the_tiny_model_is_written_once_from_the_training_texts(job_of: Any, tmp_path: Path) -> None:
@@ -141,3 +142,24 @@ def test_no_tiny_model_is_written_where_another_is_named(job_of: Any, tmp_path: 
     named = dataclasses.replace(job, settings=job.settings.model_copy(update={"source": "Qwen/Qwen2.5-VL-3B-Instruct"}))
     make_tiny(named, str(tmp_path / "init"), rank=0)
     assert not (tmp_path / "init").exists()
+
+
+@pytest.mark.parametrize("changes", [{"lora": LoraSettings(rank=2)}, {}], ids=["adapters", "whole"])
+def test_a_stage_with_every_memory_saver_ends_where_one_without_ends(job_of: Any, changes: Mapping[str, Any]) -> None:
+    recipe = WORDS.model_copy(update={"trainable": ("projector", "language"), **changes})
+    plain = job_of(recipe)
+    run(plain)
+    saving = {
+        "zero_stage": 3,
+        "loss": "chunked",
+        "checkpointing": ("vision", "language"),
+        "offload": {"optimizer": "cpu", "parameters": "cpu"},
+    }
+    settings = TrainSettings.model_validate(plain.settings.model_dump() | saving)
+    thrifty = dataclasses.replace(job_of(recipe, "thrifty"), settings=settings)
+    run(thrifty)
+    one, other = weights(plain.out_folder), weights(thrifty.out_folder)
+    for name, tensor in one.items():
+        torch.testing.assert_close(other[name], tensor, rtol=1e-3, atol=1e-4, msg=lambda text, name=name: f"{name}: {text}")
+    moved = changed(plain.model_from, thrifty.out_folder)
+    assert {name.startswith("visual.merger.") for name in moved} == {True, False}

@@ -11,13 +11,29 @@ import torch.multiprocessing as mp
 
 from cg_data.errors import ConfigError, UserError
 from cg_train.batches import StepBatch
-from cg_train.recipe import StageRecipe, TrainSettings
-from cg_train.step import StepReport, engine_config, learning_rate_factor, make_engine, together, train_steps
+from cg_train.flops import Meter
+from cg_train.recipe import PaddedBatches, StageRecipe, TrainSettings
+from cg_train.step import (
+    BUCKET_ELEMENTS,
+    LIVE_ELEMENTS,
+    StepReport,
+    engine_config,
+    import_deepspeed,
+    learning_rate_factor,
+    make_engine,
+    together,
+    train_steps,
+)
 from tests.cg_train.train_small import SmallModel, free_port, join_group, small_batch
 
 STEPS = 6
 RECIPE = StageRecipe(
-    mixture={"open": 1.0}, steps=STEPS, global_batch=8, micro_batch=2, learning_rate=1e-2, trainable=("vision", "language")
+    mixture={"open": 1.0},
+    steps=STEPS,
+    global_batch=8,
+    batching=PaddedBatches(micro_batch=2),
+    learning_rate=1e-2,
+    trainable=("vision", "language"),
 )  # type: ignore[arg-type]
 SETTINGS = TrainSettings(precision="float32", zero_stage=2, stage1=RECIPE, stage2=RECIPE)
 
@@ -75,6 +91,59 @@ def test_steps_are_those_of_plain_torch_over_the_whole_batch() -> None:
     assert reports[2].sample_ids == tuple(map(str, range(16, 24)))
 
 
+@pytest.mark.usefixtures("process_group")
+@pytest.mark.parametrize(
+    ("zero_stage", "offload"), [(2, {"optimizer": "cpu"}), (3, {"optimizer": "cpu"}), (3, {"optimizer": "cpu", "parameters": "cpu"})]
+)
+def test_what_waits_on_the_cpu_is_trained_as_what_does_not(zero_stage: int, offload: dict[str, str]) -> None:
+    reports, _ = _train(0, 1)
+    other, _ = _train(0, 1, TrainSettings.model_validate(SETTINGS.model_dump() | {"zero_stage": zero_stage, "offload": offload}))
+    assert [r.loss for r in other] == pytest.approx([r.loss for r in reports], rel=1e-5)
+    assert [r.grad_norm for r in other] == pytest.approx([r.grad_norm for r in reports], rel=1e-4)
+    assert other[-1].loss < other[0].loss
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"zero_stage": 1}, {"stage": 1}),
+        ({"offload": {"optimizer": "cpu"}}, {"stage": 2, "offload_optimizer": {"device": "cpu", "pin_memory": True}}),
+        (
+            {"zero_stage": 3, "offload": {"optimizer": "nvme", "parameters": "cpu", "nvme_folder": "/nvme"}},
+            {
+                "stage": 3,
+                "offload_optimizer": {"device": "nvme", "pin_memory": True, "nvme_path": "/nvme"},
+                "offload_param": {"device": "cpu", "pin_memory": True},
+            },
+        ),
+    ],
+)
+def test_what_is_set_reaches_the_engine_and_deepspeed_understands_it(changes: dict[str, Any], expected: dict[str, Any]) -> None:
+    from deepspeed.runtime.zero.config import DeepSpeedZeroConfig
+
+    settings = TrainSettings.model_validate(SETTINGS.model_dump() | {"precision": "bfloat16", "compute": {"gpu": True}} | changes)
+    config = engine_config(RECIPE, settings, 2)
+    zero = config["zero_optimization"]
+    assert {name: zero[name] for name in expected} == expected
+    assert ("offload_optimizer" in zero, "offload_param" in zero) == tuple(
+        place != "gpu" for place in (settings.offload.optimizer, settings.offload.parameters)
+    )
+    assert config["bf16"] == {"enabled": True}
+    understood = DeepSpeedZeroConfig(**zero)
+    assert understood.reduce_bucket_size == BUCKET_ELEMENTS
+    assert understood.max_live_parameters == LIVE_ELEMENTS
+
+
+@pytest.mark.usefixtures("process_group")
+def test_nvme_that_deepspeed_cannot_use_is_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    deepspeed = import_deepspeed(gpu=False)
+    monkeypatch.setitem(deepspeed.ops.__compatible_ops__, "async_io", False)
+    offload = {"optimizer": "nvme", "nvme_folder": "/nvme"}
+    settings = TrainSettings.model_validate(SETTINGS.model_dump() | {"zero_stage": 3, "offload": offload})
+    with pytest.raises(ConfigError, match=r"train\.offload nvme: .* Install libaio, or use cpu"):
+        make_engine(SmallModel(), RECIPE, engine_config(RECIPE, settings, 1), steps=STEPS, gpu=False)
+
+
 @pytest.mark.slow
 @pytest.mark.usefixtures("process_group")
 def test_two_workers_train_what_one_trains(tmp_path: Path) -> None:
@@ -101,6 +170,25 @@ def test_gradients_elsewhere_than_declared_stop_the_first_step(declared: set[str
     engine = make_engine(model, RECIPE, engine_config(RECIPE, SETTINGS, 1), steps=STEPS, gpu=False)
     with pytest.raises(ConfigError, match=message):
         next(train_steps(engine, step_batches(0, 1), declared=names))
+
+
+@pytest.mark.usefixtures("process_group")
+def test_speed_and_utilisation_are_those_of_the_seconds_that_a_step_took() -> None:
+    class _Fixed(Meter):
+        def read(self, micro: Any) -> tuple[float, float, float]:
+            return 100.0 * len(micro), 4e9, 6e9
+
+    engine = make_engine(SmallModel(), RECIPE, engine_config(RECIPE, SETTINGS, 1), steps=STEPS, gpu=False)
+    shape: Any = None
+    for peak in (1e12, None):
+        report = next(
+            train_steps(
+                engine, step_batches(0, 1), declared=None, meter=_Fixed(shape=shape, recipe=RECIPE, settings=SETTINGS, peak_flops=peak)
+            )
+        )
+        assert report.tokens_per_s == pytest.approx(400 / report.seconds)
+        expected = (None, None) if peak is None else (4e9 / (peak * report.seconds), 6e9 / (peak * report.seconds))
+        assert (report.mfu, report.hfu) == (expected if peak is None else pytest.approx(expected))
 
 
 @pytest.mark.usefixtures("process_group")

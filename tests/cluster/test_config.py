@@ -17,7 +17,7 @@ def test_every_preset_resolves(name: str) -> None:
 
 
 def test_the_presets_of_the_card_are_there() -> None:
-    assert preset_names() == ["qwen2.5-vl-3b", "qwen2.5-vl-7b", "tiny"]
+    assert preset_names() == ["qwen2.5-vl-3b", "qwen2.5-vl-7b", "qwen2.5-vl-7b-lora", "tiny"]
 
 
 def test_an_unknown_preset_names_the_nearest_known_one() -> None:
