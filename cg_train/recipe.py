@@ -14,6 +14,7 @@ from cg_data.vocabulary import SampleKind
 Module = Literal["vision", "projector", "language"]
 Tower = Literal["vision", "language"]
 """What is made of equal layers, which can be computed again instead of being kept."""
+Attention = Literal["sdpa", "varlen", "flash_attention_2", "eager"]
 Place = Literal["gpu", "cpu", "nvme"]
 
 
@@ -216,7 +217,11 @@ class TrainSettings(Settings):
     tiny: TinyModel = TinyModel()
     pictures: PictureSettings = PictureSettings()
     precision: Literal["float32", "bfloat16"] = "bfloat16"
-    attention: Literal["sdpa", "flash_attention_2", "eager"] = "sdpa"
+    attention: Attention = Field(
+        default="sdpa",
+        description="varlen: within the samples of packs, on CUDA by torch's own flash attention; the others are of transformers",
+    )
+    compile: bool = Field(default=False, description="layers of the language model compiled by torch.compile, on CUDA")
     zero_stage: Literal[0, 1, 2, 3] = 2
     offload: OffloadSettings = OffloadSettings()
     checkpointing: tuple[Tower, ...] = Field(
@@ -240,6 +245,16 @@ class TrainSettings(Settings):
             raise ValueError("offload to nvme needs offload.nvme_folder")
         if (self.offload.parameters != "gpu" or "nvme" in self.offload.places) and self.zero_stage < 3:
             raise ValueError("offload.parameters, and offload to nvme, need zero_stage 3")
+        return self
+
+    @model_validator(mode="after")
+    def _varlen_has_packs(self) -> Self:
+        if self.attention == "varlen":
+            read = [stage for stage in (self.base, self.stage1, self.stage2) if stage is not None]
+            if any(not isinstance(stage.batching, PackedBatches) for stage in read):
+                raise ValueError("attention varlen reads packs: set batching to {kind: packed} in base, stage1 and stage2, or use sdpa")
+            if self.compute.gpu and self.precision != "bfloat16":
+                raise ValueError("attention varlen needs precision bfloat16 on GPUs; or use sdpa")
         return self
 
     @model_validator(mode="after")

@@ -48,6 +48,23 @@ class Learner:
         export_folder(self.model, self.processor, folder, page=self.page, about=self.about)
 
 
+def learning(model: Any, recipe: StageRecipe, settings: TrainSettings) -> tuple[Any, torch.nn.Module]:
+    """`model` set up to learn dialogues by `recipe`, wrapped by peft where there are adapters, and the network that gives its loss.
+
+    Raises:
+        ConfigError: see `set_trainable` and `cg_train.model.answers.answer_loss`.
+    """
+    model.config.text_config.use_cache = False  # of keys and values, which training has no use for
+    for tower in checkpointed(recipe, settings.checkpointing):
+        part = {"vision": model.model.visual, "language": model.model.language_model}[tower]
+        part.activation_checkpointing_enable({"use_reentrant": False})
+    if settings.compile:
+        for layer in model.model.language_model.layers:
+            layer.compile(dynamic=True)
+    model, _ = set_trainable(model, recipe.trainable, recipe.lora, seed=recipe.seed)
+    return model, model if settings.loss == "full" else AnswerReader(model, answer_loss(settings.loss))
+
+
 def load_learner(
     source: str,
     *,
@@ -65,15 +82,10 @@ def load_learner(
     """
     dtype = torch.float32 if settings.precision == "float32" else torch.bfloat16
     loaded = load_model(source, dtype=dtype, attention=settings.attention, device=device)
-    loaded.model.config.text_config.use_cache = False  # of keys and values, which training has no use for
     together: Callable[..., Batch] = training_batch
     if isinstance(recipe.batching, PackedBatches):
         together = functools.partial(packed_batch, positions_of=loaded.model.model.get_rope_index)
-    for tower in checkpointed(recipe, settings.checkpointing):
-        part = {"vision": loaded.model.model.visual, "language": loaded.model.model.language_model}[tower]
-        part.activation_checkpointing_enable({"use_reentrant": False})
-    model, _ = set_trainable(loaded.model, recipe.trainable, recipe.lora, seed=recipe.seed)
-    network: torch.nn.Module = model if settings.loss == "full" else AnswerReader(model, answer_loss(settings.loss))
+    model, network = learning(loaded.model, recipe, settings)
     targets: Targets = answer_targets
     collate: Collate = functools.partial(
         together, processor=loaded.processor, page=page, pictures=settings.pictures, max_tokens=recipe.max_tokens

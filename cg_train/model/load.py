@@ -16,7 +16,8 @@ from cg_data import storage
 from cg_data.errors import ConfigError, StorageError
 from cg_data.settings import PageSettings, Settings
 from cg_train.model.encode import FRAMES, IMAGE, IMAGE_MEAN, IMAGE_STD, MERGE, PATCH_PX
-from cg_train.recipe import LoraSettings, Module
+from cg_train.model.varlen import use_varlen
+from cg_train.recipe import Attention, LoraSettings, Module
 
 ABOUT_FILE = "cerebragloss.json"
 """What an exported folder says of itself beside what transformers reads."""
@@ -49,15 +50,13 @@ class LoadedModel:
         return None if self.about is None else self.about.page
 
 
-def load_model(
-    source: str, *, dtype: torch.dtype | Literal["auto"], attention: Literal["sdpa", "flash_attention_2", "eager"], device: str
-) -> LoadedModel:
+def load_model(source: str, *, dtype: torch.dtype | Literal["auto"], attention: Attention, device: str) -> LoadedModel:
     """Load a Qwen2.5-VL with all its weights, none missing and none left over; only safetensors are read.
 
     Args:
         source: a folder (path or file://), or the id of a model on the Hugging Face hub such as Qwen/Qwen2.5-VL-3B-Instruct.
         dtype: of the weights in memory; "auto" keeps what is stored.
-        attention: attention implementation of transformers.
+        attention: attention implementation of transformers, or "varlen" (`cg_train.model.varlen`).
         device: for example "cpu" or "cuda".
 
     Raises:
@@ -73,7 +72,7 @@ def load_model(
         model, found = Qwen2_5_VLForConditionalGeneration.from_pretrained(
             place,
             dtype=dtype,
-            attn_implementation=attention,
+            attn_implementation="sdpa" if attention == "varlen" else attention,
             use_safetensors=True,
             output_loading_info=True,
             ignore_mismatched_sizes=True,  # they are reported, and refused by name below
@@ -82,6 +81,8 @@ def load_model(
         raise ConfigError(f"train.attention {attention}: not installed here ({_first_line(error)}). Use sdpa.") from error
     except (OSError, ValueError, RuntimeError, safetensors.SafetensorError) as error:
         raise StorageError(f"{source}: this model cannot be loaded ({_first_line(error)}).") from error
+    if attention == "varlen":
+        use_varlen(model)
     _check_keys(source, found)
     _check_tokens(source, processor, config)
     _check_pictures(source, processor)

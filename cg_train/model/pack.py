@@ -9,7 +9,7 @@ nothing would say so; `tests/cg_train/test_model_pack.py` holds packs against sa
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -35,11 +35,7 @@ def packed_batch(
     max_tokens: int,
     positions_of: PositionsOf,
 ) -> Batch:
-    """Samples with their (perhaps scaled) signals, microvolts `(19, 2000)` each, as one row with labels.
-
-    Returns:
-        `input_ids` and `labels` int64 `(1, length)`, `position_ids` int64 `(4, 1, length)`, `pixel_values`, `image_grid_thw`. The model
-        must not use a cache (`cg_train.model.learner` sets that).
+    """Samples with their (perhaps scaled) signals, microvolts `(19, 2000)` each, as one row with labels: see `pack`.
 
     Raises:
         UserError: see `encode_samples`.
@@ -48,6 +44,16 @@ def packed_batch(
     if not seen:
         blank, seen[len(encoded)] = unseen_picture(processor.tokenizer)
         encoded.append(blank)
+    return pack(encoded, seen, positions_of)
+
+
+def pack(encoded: Sequence[Encoded], seen: Mapping[int, Patches], positions_of: PositionsOf) -> Batch:
+    """Dialogues and what is seen in each of them, by its place, one behind the other.
+
+    Returns:
+        `input_ids` and `labels` int64 `(1, length)`, `position_ids` int64 `(4, 1, length)`, `pixel_values`, `image_grid_thw`. The model
+        must not use a cache (`cg_train.model.learner` sets that).
+    """
     pixel_values, image_grid_thw = in_order(seen)
     return {
         "input_ids": torch.from_numpy(np.concatenate([one.input_ids for one in encoded]))[None],
