@@ -60,7 +60,8 @@ def learning(model: Any, recipe: StageRecipe, settings: TrainSettings) -> tuple[
         part.activation_checkpointing_enable({"use_reentrant": False})
     if settings.compile:
         for layer in model.model.language_model.layers:
-            layer.compile(dynamic=True)
+            for part in (layer.input_layernorm, layer.post_attention_layernorm, layer.mlp):  # between them attention breaks the graph
+                part.compile(dynamic=True)
     model, _ = set_trainable(model, recipe.trainable, recipe.lora, seed=recipe.seed)
     return model, model if settings.loss == "full" else AnswerReader(model, answer_loss(settings.loss))
 
