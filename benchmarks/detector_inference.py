@@ -4,7 +4,7 @@
 
 On the CPU all ways take turns and the best round of each counts. Pages come from a segment shard, or are coloured noise; the network that
 no folder gives has random weights. Speed hardly depends on either, but decoding does: a trained detector has fewer candidates.
-``--device cuda`` gives rates of Ultralytics' sizes n, s and m, of the signal network and of the given detector in batches of 64, with the
+``--device cuda`` gives rates of YOLO26 n, s and m, of the signal network and of the given detector in batches of 64, with the
 shares of their parts.
 """
 
@@ -181,7 +181,7 @@ def on_cpu(options: argparse.Namespace) -> None:
 def on_cuda(options: argparse.Namespace) -> None:
     signals = pages_of(options.segments, 64)
     settings: dict[str, NetworkSettings] = {"signal": SignalNetworkSettings()}
-    settings |= {f"{a}{s}": PageNetworkSettings(architecture=a, size=s) for a in ("yolo11", "yolo26") for s in ("n", "s", "m")}
+    settings |= {f"yolo26{size}": PageNetworkSettings(architecture="yolo26", size=size) for size in ("n", "s", "m")}
     sys.stdout.write(f"{torch.cuda.get_device_name()}, torch {torch.__version__}, batches of 64\n\n")
     write("network", "windows a second", "shares")
     write(*["---"] * 3)

@@ -122,10 +122,12 @@ class Detector:
 
     def _events(self, eeg_uv: npt.NDArray[np.float32], marks: Marks, scores: npt.NDArray[np.float32]) -> tuple[Event, ...]:
         page_id = hashlib.sha256(np.ascontiguousarray(eeg_uv).tobytes()).hexdigest()
-        events = [self._event(page_id, mark, float(score)) for mark, score in zip(marks.tolist(), scores, strict=True)]
+        sure = self.spec.probabilities(marks[:, 0].astype(np.int64), scores.astype(np.float64)).tolist()
+        rows = zip(marks.tolist(), scores.tolist(), sure, strict=True)
+        events = [self._event(page_id, mark, score, probability) for mark, score, probability in rows]
         return tuple(sorted(events, key=lambda e: (e.onset_s, CHANNELS.index(e.channel), e.waveform, e.event_id)))
 
-    def _event(self, page_id: str, mark: list[float], score: float) -> Event:
+    def _event(self, page_id: str, mark: list[float], score: float, probability: float) -> Event:
         waveform, channel = WAVEFORMS[int(mark[0])], CHANNELS[int(mark[1])]
         onset_s, duration_s = round(mark[2], 3), round(mark[3] - mark[2], 3)
         return Event(
@@ -135,7 +137,7 @@ class Detector:
             onset_s=onset_s,
             duration_s=duration_s,
             score=round(score, 4),
-            probability=round(self.spec.probability(waveform, score), 4),
+            probability=round(probability, 4),
             source=EventSource.DETECTOR,
         )
 
