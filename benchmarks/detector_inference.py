@@ -4,7 +4,8 @@
 
 On the CPU all ways take turns and the best round of each counts. Pages come from a segment shard, or are coloured noise; the network that
 no folder gives has random weights. Speed hardly depends on either, but decoding does: a trained detector has fewer candidates.
-``--device cuda`` gives rates of Ultralytics' sizes n, s and m and of the signal network in batches of 64, with the shares of their parts.
+``--device cuda`` gives rates of YOLO26 n, s and m, of the signal network and of the given detector in batches of 64, with the
+shares of their parts.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ import numpy.typing as npt
 import torch
 
 from cg_data.detect.backends import OnnxBackend, exported
-from cg_data.detect.detector import Detector
+from cg_data.detect.detector import Detector, read_spec
 from cg_data.detect.network import build_network
 from cg_data.detect.spec import DetectorSpec, NetworkSettings, PageNetworkSettings, SignalNetworkSettings
 from cg_data.page import render_batch
@@ -180,12 +181,15 @@ def on_cpu(options: argparse.Namespace) -> None:
 def on_cuda(options: argparse.Namespace) -> None:
     signals = pages_of(options.segments, 64)
     settings: dict[str, NetworkSettings] = {"signal": SignalNetworkSettings()}
-    settings |= {f"{a}{s}": PageNetworkSettings(architecture=a, size=s) for a in ("yolo11", "yolo26") for s in ("n", "s", "m")}
+    settings |= {f"yolo26{size}": PageNetworkSettings(architecture="yolo26", size=size) for size in ("n", "s", "m")}
     sys.stdout.write(f"{torch.cuda.get_device_name()}, torch {torch.__version__}, batches of 64\n\n")
     write("network", "windows a second", "shares")
     write(*["---"] * 3)
-    for name, chosen in settings.items():
-        detector = Detector(*network_of(None, chosen), "cuda")
+    detectors = {name: (None, chosen) for name, chosen in settings.items()}
+    if options.detector is not None:
+        detectors["the trained one"] = options.detector, read_spec(options.detector).network
+    for name, (folder, chosen) in detectors.items():
+        detector = Detector(*network_of(folder, chosen), "cuda")
         seconds, _ = best_times({name: lambda s, d=detector: d.detect(*s)}, signals, options.rounds)[name]
         write(name, f"{1 / seconds:.0f}", shares(detector, signals, options.rounds))
 

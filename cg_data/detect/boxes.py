@@ -93,6 +93,12 @@ def keep_marks(marks: Marks, scores: npt.NDArray[np.float32], mask: npt.NDArray[
     return ranked[_unrivalled(marks[ranked])]
 
 
+def least_of_rivals(least: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """For each class the least of the scores `least` `(9,)` of it and of the classes that exclude it: what `keep_marks` makes of the marks
+    above them does not hang on those below."""
+    return np.array([least[(group == _RIVALS) & (group >= 0)].min(initial=own) for group, own in zip(_RIVALS, least, strict=True)])
+
+
 def _unrivalled(ranked: Marks) -> npt.NDArray[np.bool_]:
     """Of marks by falling score, those that share less than half of the shorter one's time with any better one of a rival class that is
     itself kept: a spike in a complex is part of the complex."""

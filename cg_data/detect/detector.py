@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from cg_data import storage
 from cg_data.detect.backends import CUDA_PAGES, OnnxBackend, exported, torch_backend
-from cg_data.detect.boxes import Marks, keep_marks
+from cg_data.detect.boxes import Marks, keep_marks, least_of_rivals
 from cg_data.detect.network import build_network
 from cg_data.detect.signals import Mask, Signals, checked, seen, silences, sounding
 from cg_data.detect.spec import DetectorSpec, PageNetworkSettings
@@ -24,6 +24,8 @@ from cg_data.errors import StorageError
 from cg_data.records import Event, content_id
 from cg_data.vocabulary import CHANNELS, WAVEFORMS, EventSource
 
+_ROUNDED = 1e-4
+"""Scores of events have four decimals."""
 _PAGES_AT_ONCE = {"cpu": 16, "cuda": CUDA_PAGES}
 
 
@@ -78,11 +80,17 @@ class Detector:
         Raises:
             SignalError: other shapes, another unit, or a value that is not finite on a channel that exists.
         """
-        found = self.propose(eeg_uv, mask)
-        return [tuple(e for e in events if e.score >= self.spec.threshold(e.waveform)) for events in found]
+        working = {waveform: self.spec.threshold(waveform) for waveform in WAVEFORMS}
+        # Weaker candidates, of a waveform and of what excludes it, neither come out nor decide what does.
+        found = self._found(eeg_uv, mask, least_of_rivals(np.array([*working.values()])) - _ROUNDED)
+        return [tuple(e for e in events if e.score >= working[e.waveform]) for events in found]
 
     def propose(self, eeg_uv: npt.NDArray[np.float32], mask: npt.NDArray[np.bool_]) -> list[tuple[Event, ...]]:
-        """As `detect`, but every event at or above `spec.score_floor`: for metrics and for choosing thresholds.
+        """As `detect`, but every event at or above `spec.score_floor`: for metrics and for choosing thresholds."""
+        return self._found(eeg_uv, mask, np.full(len(WAVEFORMS), self.spec.score_floor))
+
+    def _found(self, eeg_uv: Signals, mask: Mask, least: npt.NDArray[np.float64]) -> list[tuple[Event, ...]]:
+        """Events among the candidates whose score is at least that of their waveform in `least` `(9,)`.
 
         The network sees some pages at a time, so that memory does not grow with their number, on as many threads as torch is set to use.
         """
@@ -92,18 +100,21 @@ class Detector:
         starts = range(0, len(signals), size)
         chunks = [(signals[start : start + size], exists[start : start + size]) for start in starts]
         if min(threads, len(chunks)) <= 1:
-            return [events for chunk in chunks for events in self._propose(*chunk)]
+            return [events for eeg, there in chunks for events in self._found_at_once(eeg, there, least)]
         with ThreadPoolExecutor(threads) as pool:
-            return [events for found in pool.map(lambda chunk: self._propose(*chunk), chunks) for events in found]
+            found = pool.map(lambda chunk: self._found_at_once(chunk[0], chunk[1], least), chunks)
+            return [events for events_of_chunk in found for events in events_of_chunk]
 
     @torch.inference_mode()
-    def _propose(self, eeg_uv: Signals, mask: Mask) -> list[tuple[Event, ...]]:
+    def _found_at_once(self, eeg_uv: Signals, mask: Mask, least: npt.NDArray[np.float64]) -> list[tuple[Event, ...]]:
         silent = [silences(eeg, exists) for eeg, exists in zip(eeg_uv, mask, strict=True)]
         shown = np.stack([seen(exists, gaps) for exists, gaps in zip(mask, silent, strict=True)])
         outputs = self._backend(*self._network.prepare(eeg_uv, shown, self._device))
         found: list[tuple[Event, ...]] = []
-        pages = zip(eeg_uv, shown, silent, self._network.decode(outputs, self.spec.score_floor), strict=True)
-        for eeg, exists, gaps, (marks, scores) in pages:
+        decoded = self._network.decode(outputs, max(float(least.min()), self.spec.score_floor))
+        for eeg, exists, gaps, (marks, scores) in zip(eeg_uv, shown, silent, decoded, strict=True):
+            strong = scores >= least[marks[:, 0].astype(np.int64)]
+            marks, scores = marks[strong], scores[strong]
             kept = keep_marks(marks, scores, exists, self.spec.nms_iou)
             kept = kept[sounding(marks[kept], gaps)] if gaps else kept
             found.append(self._events(eeg, marks[kept], scores[kept]))
@@ -111,10 +122,12 @@ class Detector:
 
     def _events(self, eeg_uv: npt.NDArray[np.float32], marks: Marks, scores: npt.NDArray[np.float32]) -> tuple[Event, ...]:
         page_id = hashlib.sha256(np.ascontiguousarray(eeg_uv).tobytes()).hexdigest()
-        events = [self._event(page_id, mark, float(score)) for mark, score in zip(marks.tolist(), scores, strict=True)]
+        sure = self.spec.probabilities(marks[:, 0].astype(np.int64), scores.astype(np.float64)).tolist()
+        rows = zip(marks.tolist(), scores.tolist(), sure, strict=True)
+        events = [self._event(page_id, mark, score, probability) for mark, score, probability in rows]
         return tuple(sorted(events, key=lambda e: (e.onset_s, CHANNELS.index(e.channel), e.waveform, e.event_id)))
 
-    def _event(self, page_id: str, mark: list[float], score: float) -> Event:
+    def _event(self, page_id: str, mark: list[float], score: float, probability: float) -> Event:
         waveform, channel = WAVEFORMS[int(mark[0])], CHANNELS[int(mark[1])]
         onset_s, duration_s = round(mark[2], 3), round(mark[3] - mark[2], 3)
         return Event(
@@ -124,7 +137,7 @@ class Detector:
             onset_s=onset_s,
             duration_s=duration_s,
             score=round(score, 4),
-            probability=round(self.spec.probability(waveform, score), 4),
+            probability=round(probability, 4),
             source=EventSource.DETECTOR,
         )
 

@@ -146,13 +146,15 @@ def predictions_of(output: torch.Tensor, score_floor: float) -> list[_Boxes]:
     `output` is that of `PageNetwork.forward`.
     """
     if output.shape[1] != 4 + len(WAVEFORMS):
-        pages = [page[page[:, 4] >= score_floor] for page in output.float().cpu()]
-        return [(p[:, :4].numpy(), p[:, 5].long().numpy(), p[:, 4].numpy()) for p in pages]
-    return [_dense_predictions(page, score_floor) for page in output.float().cpu()]
-
-
-def _dense_predictions(page: torch.Tensor, score_floor: float) -> _Boxes:
-    classes, anchors = torch.nonzero(page[4:] >= score_floor, as_tuple=True)
-    centre, half = page[:2, anchors], page[2:4, anchors] / 2
-    corners = torch.cat([centre - half, centre + half]).T.contiguous()
-    return corners.numpy(), classes.numpy(), page[4 + classes, anchors].numpy()
+        page, place = torch.nonzero(output[:, :, 4] >= score_floor, as_tuple=True)
+        found = output[page, place].float().cpu()
+        corners, scores, classes = found[:, :4], found[:, 4], found[:, 5].long()
+    else:
+        page, kind, anchor = torch.nonzero(output[:, 4:] >= score_floor, as_tuple=True)
+        found = output[page, :4, anchor].float().cpu()
+        centre, half = found[:, :2], found[:, 2:] / 2
+        corners = torch.cat([centre - half, centre + half], dim=1)
+        scores, classes = output[page, 4 + kind, anchor].float().cpu(), kind.cpu()
+    counts = torch.bincount(page, minlength=len(output)).tolist()
+    parts = zip(*(torch.split(tensor, counts) for tensor in (corners, classes, scores)), strict=True)
+    return [(box.numpy(), which.numpy(), sure.numpy()) for box, which, sure in parts]

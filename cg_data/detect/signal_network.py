@@ -68,8 +68,13 @@ class SignalNetwork(nn.Module):
 
     def decode(self, outputs: tuple[torch.Tensor, ...], score_floor: float) -> list[Candidates]:
         """See `WaveformNetwork`."""
-        pages = zip(*(tensor.float().cpu() for tensor in outputs), strict=True)
-        return [_candidates(extents, logits, math.log(score_floor / (1 - score_floor))) for extents, logits in pages]
+        extents, logits = outputs
+        page, place, kind = torch.nonzero(logits >= math.log(score_floor / (1 - score_floor)), as_tuple=True)
+        scores, extents_s = logits[page, place, kind].float().sigmoid().cpu(), extents[page, place].float().cpu()
+        counts = torch.bincount(page, minlength=len(logits)).tolist()
+        marks = torch.column_stack([kind.cpu(), place_rows()[place.cpu()], extents_s.clamp(0.0, SEGMENT_S)]).double()
+        pages = zip(torch.split(marks, counts), torch.split(scores, counts), strict=True)
+        return [(one.numpy(), sure.numpy()) for one, sure in pages]
 
     def fuse(self) -> None:
         """Fold batch normalisation into the convolutions."""
@@ -97,12 +102,6 @@ class SignalNetwork(nn.Module):
         raised = nn.functional.interpolate(self.up(coarse), size=(1, FINE), mode="nearest")
         heads = self.fine_head(self.merge(torch.cat([fine, raised], dim=1)), n), self.coarse_head(coarse, n)
         return torch.cat([h[0] for h in heads], dim=1), torch.cat([h[1] for h in heads], dim=1)
-
-
-def _candidates(extents: torch.Tensor, logits: torch.Tensor, least: float) -> Candidates:
-    places, classes = torch.nonzero(logits >= least, as_tuple=True)
-    marks = torch.column_stack([classes, place_rows()[places], extents[places].clamp(0.0, SEGMENT_S)]).double()
-    return marks.numpy(), logits[places, classes].sigmoid().numpy()
 
 
 def _views(eeg_uv: torch.Tensor, there: torch.Tensor) -> torch.Tensor:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
+import numpy as np
+import numpy.typing as npt
 from pydantic import Field
 
 from cg_data.detect.calibration import Calibration
 from cg_data.settings import PageSettings, Settings
-from cg_data.vocabulary import Waveform
+from cg_data.vocabulary import WAVEFORMS, Waveform
 
 
 class SignalNetworkSettings(Settings):
@@ -61,10 +63,14 @@ class DetectorSpec(Settings):
         """First twelve digits of the weights' hash: the name of this detector in every product."""
         return self.weights_sha256[:12]
 
-    def probability(self, waveform: Waveform, score: float) -> float:
-        """That an event of `score` is right."""
-        calibration = self.calibrations.get(waveform)
-        return score if calibration is None else float(calibration.apply(score))
+    def probabilities(self, classes: npt.NDArray[np.int64], scores: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        """That events of `classes` (indices of `WAVEFORMS`) and `scores`, `(k,)` each, are right."""
+        sure = scores.copy()
+        for index in np.unique(classes):
+            calibration = self.calibrations.get(WAVEFORMS[index])
+            if calibration is not None:
+                sure[classes == index] = calibration.apply(scores[classes == index])
+        return sure
 
     def threshold(self, waveform: Waveform) -> float:
         return max(self.thresholds.get(waveform, self.score_floor), self.score_floor)

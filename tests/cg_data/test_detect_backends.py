@@ -19,7 +19,7 @@ from cg_data.detect.spec import DetectorSpec, NetworkSettings, PageNetworkSettin
 from cg_data.errors import ConfigError, StorageError
 from cg_data.records import Event
 from cg_data.settings import PageSettings
-from cg_data.vocabulary import N_CHANNELS
+from cg_data.vocabulary import N_CHANNELS, WAVEFORMS
 from tests.cg_data.planted_signals import real_pages
 
 PAGE = PageSettings(pixels_per_row=8, pixels_per_second=32, microvolts_per_row=100.0, subcolumns=2, multiple_of=32)
@@ -176,6 +176,20 @@ def test_half_precision_is_compiled_whole_and_once_and_moves_no_box_far(kind: st
             places = [outputs[0] if kind == "signal" else outputs[0][:, :4] for outputs in (exact, short)]
             assert float((places[0] - places[1]).abs().median()) < (0.01 if kind == "signal" else 0.2)
     assert len(graphs) == 1
+
+
+@pytest.mark.parametrize("kind", list(NETWORKS))
+def test_what_is_detected_is_what_is_proposed_above_the_thresholds(kind: str) -> None:
+    """Also where a waveform that works at a high score is excluded by, or excludes, one that works at a low score."""
+    rng = np.random.default_rng(4)
+    network = lively(NETWORKS[kind])
+    for _ in range(3):
+        thresholds = dict(zip(WAVEFORMS, np.round(rng.uniform(0.1, 0.6, len(WAVEFORMS)), 4).tolist(), strict=True))
+        detector = Detector(copy.deepcopy(network), spec_of(NETWORKS[kind]).model_copy(update={"thresholds": thresholds}))
+        proposed = detector.propose(*noise(6))
+        expected = [tuple(e for e in events if e.score >= thresholds[e.waveform]) for events in proposed]
+        assert 0 < sum(map(len, expected)) < sum(map(len, proposed))
+        assert detector.detect(*noise(6)) == expected
 
 
 @pytest.mark.gpu
