@@ -12,9 +12,9 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import gc
 import importlib.util
 import os
+import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -62,7 +62,7 @@ class Row:
 
 def rows_of(tokens: int, gpu: bool) -> list[Row]:
     """Each with what those above have; a lever that does not fit in memory or is not installed says so in its line."""
-    padded, packed = PaddedBatches(micro_batch=max(1, tokens // 1536)), PackedBatches(tokens=tokens, images=tokens // 512)
+    padded, packed = PaddedBatches(micro_batch=max(1, tokens // 2048)), PackedBatches(tokens=tokens, images=tokens // 512)
     again = {"checkpointing": ("language",), "loss": "full", "attention": "sdpa"}
     levers: list[tuple[str, Batching, dict[str, Any]]] = [
         ("padded", padded, again),
@@ -233,41 +233,46 @@ def main() -> None:
     parser.add_argument("--model", choices=tuple(SOURCES), default="3b")
     parser.add_argument("--stage", type=int, choices=(1, 2), default=2)
     parser.add_argument("--lora", type=int, default=0, help="rank of adapters on the language model")
-    parser.add_argument("--samples", type=int, default=32, help="of an optimiser step")
+    parser.add_argument("--samples", type=int, default=32, help="of an optimiser step; a multiple of four")
     parser.add_argument("--tokens", type=int, default=8192, help="of a pack")
     parser.add_argument("--steps", type=int, default=3, help="measured after one that is not; the best counts")
     parser.add_argument("--rows", default="", help="numbers of rows, from 1; all by default")
     parser.add_argument("--plain", action="store_true", help="without DeepSpeed")
+    parser.add_argument("--row", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args()
     options.plain |= importlib.util.find_spec("deepspeed") is None
     device = "cuda" if torch.cuda.is_available() else "cpu"
+    rows = rows_of(options.tokens, device == "cuda")
+    if options.row is None:
+        table(rows, options, device)
+    else:
+        one_row(rows[options.row - 1], options, device)
+
+
+def one_row(row: Row, options: argparse.Namespace, device: str) -> None:
     os.environ |= {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1"}
     with tempfile.TemporaryDirectory() as folder:
         meeting = Path(folder, "meeting").as_uri()
         dist.init_process_group("nccl" if device == "cuda" else "gloo", init_method=meeting, rank=0, world_size=1)
-        table(rows_of(options.tokens, device == "cuda"), options, device)
-        dist.destroy_process_group()
+        try:
+            sys.stdout.write(measured(row, options, device) + "\n")
+        finally:
+            dist.destroy_process_group()
 
 
 def table(rows: list[Row], options: argparse.Namespace, device: str) -> None:
+    """Each row in a process of its own, so that none finds memory that another left behind."""
     where = torch.cuda.get_device_name() if device == "cuda" else "CPU"
     engine = "plain torch" if options.plain else "DeepSpeed"
     sys.stdout.write(f"\n{where}, torch {torch.__version__}, {options.model}, stage {options.stage}, lora {options.lora}, {engine}\n\n")
     names = ["lever", "samples/s", "tokens/s", "loss", *(["MFU", "HFU", "peak GB", "planned GB"] if device == "cuda" else [])]
     sys.stdout.write(f"| {' | '.join(names)} |\n|{' --- |' * len(names)}\n")
-    chosen = [int(number) for number in options.rows.split(",") if number] or range(1, len(rows) + 1)
-    for number in chosen:
-        row = rows[number - 1]
-        try:
-            told = measured(row, options, device)
-        except (torch.OutOfMemoryError, ImportError) as error:
-            told = f"| {row.name} | {str(error).splitlines()[0][:90]} |"
-        sys.stdout.write(told + "\n")
+    for number in [int(number) for number in options.rows.split(",") if number] or range(1, len(rows) + 1):
+        done = subprocess.run([sys.executable, *sys.argv, "--row", str(number)], capture_output=True, text=True, check=False)
+        why = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
+        last = (done.stdout.strip().splitlines() or [""])[-1]
+        sys.stdout.write((last if done.returncode == 0 else f"| {rows[number - 1].name} | {why[:110]} |") + "\n")
         sys.stdout.flush()
-        gc.collect()
-        if device == "cuda":
-            torch.cuda.empty_cache()
-            torch.cuda.reset_peak_memory_stats()
 
 
 if __name__ == "__main__":

@@ -102,14 +102,14 @@ def memory_of(shape: Shape, recipe: StageRecipe, settings: TrainSettings, longes
     width, most = _width(settings), fullest(recipe.batching, longest)
     states, on_host = _states(shape, settings, gpus.count)
     parts = 1 if settings.zero_stage == 0 else gpus.count
-    # AdamW makes two temporary copies beside the float32 gradients; stage 3 goes through the parameters in groups of `sub_group_size`.
+    # Gradients in float32 for a fused AdamW; stage 3 goes through the parameters in groups of `sub_group_size`.
     stepped = min(shape.trained / parts, LIVE_ELEMENTS if settings.zero_stage == 3 else shape.trained)
     return Memory(
         **states,
         activations=kept_bytes(shape, recipe, settings, most) + _working_bytes(shape, recipe, settings, most),
         logits=_logits(shape, recipe, settings, most),
         buckets=_buckets(shape, settings),
-        step=12.0 * stepped if settings.offload.optimizer == "gpu" else 0.0,
+        step=4.0 * stepped if settings.offload.optimizer == "gpu" else 0.0,
         reserve=CONTEXT_BYTES + FRAGMENTED * gpus.memory_bytes,
         loading=float(width * shape.parameters),
         host=on_host,

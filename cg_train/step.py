@@ -159,8 +159,8 @@ def make_engine(model: torch.nn.Module, recipe: StageRecipe, config: dict[str, A
     if any(o and o["device"] == "nvme" for o in offloads) and not deepspeed.ops.__compatible_ops__["async_io"]:
         raise ConfigError("train.offload nvme: DeepSpeed's async_io cannot be built here (it needs libaio). Install libaio, or use cpu.")
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    # On the CPU of a machine with GPUs the fused AdamW takes one pass over the memory instead of ten.
-    optimizer = torch.optim.AdamW(trained, lr=recipe.learning_rate, weight_decay=recipe.weight_decay, fused=offloads[0] is not None or None)
+    fused = gpu or offloads[0] is not None or None  # one pass over the memory instead of ten, and no temporary copies
+    optimizer = torch.optim.AdamW(trained, lr=recipe.learning_rate, weight_decay=recipe.weight_decay, fused=fused)
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda step: learning_rate_factor(step, steps=steps, warmup_fraction=recipe.warmup_fraction)
     )

@@ -7,6 +7,7 @@ built for few versions of torch. On a CPU each sample and window goes through to
 
 from __future__ import annotations
 
+from collections.abc import MutableMapping
 from typing import Any
 
 import torch
@@ -17,7 +18,7 @@ from transformers import AttentionInterface, AttentionMaskInterface
 _NAME, _OF_TOWER = "varlen", "flash_varlen"
 """By "flash" the tower of Qwen2.5-VL knows that it may give all its windows at once."""
 
-_extents_of: WeakIdKeyDictionary = WeakIdKeyDictionary()
+_extents_of: MutableMapping[torch.Tensor, tuple[torch.Tensor, int]] = WeakIdKeyDictionary()
 """By the positions that all layers of one forward pass share, so that the GPU is asked once."""
 
 
@@ -58,10 +59,10 @@ def varlen_attention(
         assert position_ids is not None
         cu_seq_lens_q, max_length_q = extents(position_ids)
     shared = query.shape[1] // key.shape[1]
-    rows = (query[0], key[0].repeat_interleave(shared, 0), value[0].repeat_interleave(shared, 0))
-    causal = module.is_causal if is_causal is None else is_causal
+    rows = query[0], key[0].repeat_interleave(shared, 0), value[0].repeat_interleave(shared, 0)
+    q, k, v = (row.transpose(0, 1) for row in rows)
     attend = _on_cuda if query.is_cuda else _one_by_one
-    return attend(*(row.transpose(0, 1) for row in rows), cu_seq_lens_q, max_length_q, scaling, causal)[None], None
+    return attend(q, k, v, cu_seq_lens_q, max_length_q, scaling, module.is_causal if is_causal is None else is_causal)[None], None
 
 
 def _on_cuda(
@@ -70,7 +71,8 @@ def _on_cuda(
     from torch.nn.attention.varlen import varlen_attn
 
     window = (-1, 0 if causal else -1)
-    out: torch.Tensor = varlen_attn(query, key, value, ends, ends, longest, longest, scale=scaling, window_size=window)
+    out = varlen_attn(query, key, value, ends, ends, longest, longest, scale=scaling, window_size=window)
+    assert isinstance(out, torch.Tensor)
     return out
 
 
@@ -85,7 +87,7 @@ def _one_by_one(
 def extents(position_ids: torch.Tensor) -> tuple[torch.Tensor, int]:
     """Where samples begin and the last one ends, int32 `(samples + 1,)`, and the length of the longest, from positions `(1, length)` that
     begin at zero with each sample."""
-    known: tuple[torch.Tensor, int] | None = _extents_of.get(position_ids)
+    known = _extents_of.get(position_ids)
     if known is None:
         starts = torch.nonzero(position_ids[0] == 0)[:, 0]
         ends = torch.cat([starts, starts.new_tensor([position_ids.shape[1]])])
