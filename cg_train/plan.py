@@ -37,11 +37,11 @@ def make_plan(index: pa.Table, recipe: StageRecipe) -> Plan:
     """The order of consumption of the samples in `index` (columns sample_id, kind; one row per sample).
 
     Each kind gets its share of the draws by weight, exact to one draw, at places shuffled over the whole plan. Within a kind the
-    samples are shuffled anew for every pass, and each is drawn once per pass. An epoch is as many draws as the kinds of the mixture
-    have samples.
+    samples are shuffled anew for every pass, and each is drawn once per pass. An epoch is as many draws as there are samples of the
+    mixture's kinds, or as many of them as `counts` lets in.
 
     Raises:
-        ConfigError: a kind of the mixture has no samples, all weights are zero, or a sample occurs twice.
+        ConfigError: a kind of the mixture has no samples or fewer than `counts` asks for, all weights are zero, or a sample occurs twice.
     """
     by_kind = _rows_by_kind(index, recipe)
     steps = recipe.steps or _steps_of_epochs(by_kind, recipe)
@@ -73,7 +73,18 @@ def _rows_by_kind(index: pa.Table, recipe: StageRecipe) -> dict[SampleKind, npt.
             raise ConfigError(
                 f'mixture: there is no training sample of kind "{kind}". Take it out of the mixture or have such samples written.'
             )
-    return found
+    return {kind: _chosen(rows, kind, recipe) for kind, rows in found.items()}
+
+
+def _chosen(rows: npt.NDArray[np.int64], kind: SampleKind, recipe: StageRecipe) -> npt.NDArray[np.int64]:
+    """As many of a kind's `rows`, by sample id, as `recipe.counts` says; a smaller number takes some of those that a larger one takes."""
+    count = recipe.counts.get(kind, len(rows))
+    if count > len(rows):
+        raise ConfigError(
+            f"counts: {count} samples of kind {kind.value} are asked for, and there are {len(rows)} for training. "
+            f"Set counts.{kind.value} to at most {len(rows)}, or have more such samples written."
+        )
+    return rows[np.sort(_shuffled(len(rows), recipe.seed, "count", kind.value)[:count])]
 
 
 def _steps_of_epochs(by_kind: Mapping[SampleKind, npt.NDArray[np.int64]], recipe: StageRecipe) -> int:

@@ -153,6 +153,9 @@ class StageRecipe(Settings):
         description="what is learnt: the assistant's turns, or (the tower of the tiny model) the findings under every visual token",
     )
     mixture: dict[SampleKind, float] = Field(description="relative share of each kind of sample")
+    counts: dict[SampleKind, Annotated[int, Field(ge=1)]] = Field(
+        default_factory=dict, description="how many samples of a kind are used, chosen by the seed; all of a kind that is not named"
+    )
     steps: int | None = Field(default=None, ge=1, description="optimiser steps; or give `epochs`")
     epochs: float | None = Field(default=None, gt=0, description="passes over the mixture, fractions allowed")
     global_batch: int = Field(default=256, ge=1)
@@ -174,6 +177,13 @@ class StageRecipe(Settings):
     def _one_length(self) -> Self:
         if (self.steps is None) == (self.epochs is None):
             raise ValueError("give exactly one of steps and epochs")
+        return self
+
+    @model_validator(mode="after")
+    def _counted_kinds_are_mixed(self) -> Self:
+        unused = sorted(kind.value for kind in self.counts if not self.mixture.get(kind))
+        if unused:
+            raise ValueError(f"counts names {unused[0]}, which has no weight in mixture. Give it one, or take it out of counts")
         return self
 
     @model_validator(mode="after")

@@ -66,6 +66,23 @@ def test_an_epoch_of_the_natural_mixture_draws_every_sample_once() -> None:
     assert set(Counter(_ids(INDEX, plan)).values()) == {1}
 
 
+def test_counts_let_in_so_many_samples_of_a_kind_the_same_in_every_pass_and_nested() -> None:
+    kinds = {"mixture": {"caption": 20, "binary": 50}, "steps": None, "epochs": 3, "global_batch": 7}
+    drawn = Counter(_ids(INDEX, make_plan(INDEX, _recipe(**kinds, counts={"caption": 20}))))
+    captions = {name for name in drawn if name.startswith("caption")}
+    assert (len(captions), len(drawn)) == (20, 70)
+    assert set(drawn.values()) == {3}
+    fewer = Counter(_ids(INDEX, make_plan(INDEX, _recipe(**kinds, counts={"caption": 10}))))
+    assert {name for name in fewer if name.startswith("caption")} < captions
+
+
+def test_more_samples_than_there_are_are_refused() -> None:
+    with pytest.raises(ConfigError, match="counts: 31 samples of kind caption are asked for, and there are 30"):
+        make_plan(INDEX, _recipe(counts={"caption": 31}))
+    with pytest.raises(ValueError, match="counts names mcq, which has no weight"):
+        _recipe(counts={"mcq": 1})
+
+
 @pytest.mark.parametrize(
     ("index", "mixture", "message"),
     [
