@@ -33,10 +33,10 @@ def _stage(root: Path, name: str, recipe: StageRecipe, model_from: str) -> Stage
     )
 
 
-def _train(root: Path, stages: Sequence[Stage], samples_uri: str, annotations_uri: str, workers: int) -> list[dict[str, Any]]:
+def _train(root: Path, stages: Sequence[Stage], samples_uri: str, annotations_uri: str, compute: ComputeSettings) -> list[dict[str, Any]]:
     done = train_stages(
         stages,
-        settings=TrainSettings(precision="float32", tiny=SIZES, compute=ComputeSettings(workers=workers), stage1=WORDS, stage2=WORDS),
+        settings=TrainSettings(precision="float32", tiny=SIZES, compute=compute, stage1=WORDS, stage2=WORDS),
         page=PAGE,
         samples_uris=(samples_uri,),
         annotations_uri=annotations_uri,
@@ -53,7 +53,7 @@ def test_stages_in_a_row_train_in_one_group_each_with_its_own_folder_checkpoints
     from mlflow import MlflowClient
 
     stages = [_stage(tmp_path, "sight", SIGHT, "init"), _stage(tmp_path, "words", WORDS, "sight")]
-    figures = _train(tmp_path, stages, samples_uri, annotations_uri, workers=2)
+    figures = _train(tmp_path, stages, samples_uri, annotations_uri, ComputeSettings(workers=2))
     assert [(figure["steps"], figure["samples"]) for figure in figures] == [(4, 16), (4, 16)]
     init, sight, words = (load_file(tmp_path / "models" / name / "model.safetensors") for name in ("init", "sight", "words"))
     assert {name for name in init if not torch.equal(init[name], sight[name])} == {name for name in init if name.startswith("visual.")}
@@ -65,18 +65,18 @@ def test_stages_in_a_row_train_in_one_group_each_with_its_own_folder_checkpoints
     assert sorted((run.info.run_name, run.info.status) for run in runs) == [("sight", "FINISHED"), ("words", "FINISHED")]
 
 
-def test_a_stage_of_two_workers_is_gone_on_with_by_one_from_its_newest_whole_checkpoint(
+def test_a_stage_of_two_workers_is_gone_on_with_from_its_newest_whole_checkpoint_by_the_one_that_there_is_room_for(
     tmp_path: Path, samples_uri: str, annotations_uri: str
 ) -> None:
     stages, work = [_stage(tmp_path, "words", WORDS, "init")], tmp_path / "train" / "words"
-    _train(tmp_path, stages, samples_uri, annotations_uri, workers=2)
+    _train(tmp_path, stages, samples_uri, annotations_uri, ComputeSettings(workers=2))
     losses = [line["loss"] for line in metrics_journal(work, 0).read()]
     consumed = [{name for rank in (0, 1) for name in ledger(work, rank).read()[step]["sample_ids"]} for step in range(4)]
     of_two = load_file(tmp_path / "models" / "words" / "model.safetensors")
 
     shutil.rmtree(tmp_path / "models" / "words")
     (tmp_path / "train" / STAGES / "checkpoint-words-identity of -00000004-of-2" / "latest").write_text("")  # the disk was full
-    _train(tmp_path, stages, samples_uri, annotations_uri, workers=1)
+    _train(tmp_path, stages, samples_uri, annotations_uri, ComputeSettings(workers=2, least_workers=1, cpus_per_worker=2.0))
     again = metrics_journal(work, 0).read()
     assert [line["loss"] for line in again[:2]] == losses[:2]  # not trained again
     assert [line["loss"] for line in again] == pytest.approx(losses, rel=1e-4)
