@@ -83,17 +83,17 @@ def _damage(folder: Path, rank: int, workers: int) -> str | None:
     """What is wrong with worker `rank`'s share of the files of a merged folder. A file of several parts must be as one of them has it."""
     sealed: dict[str, list[list[Any]]] = {}
     seals = sorted(folder.glob(_SEAL.format(rank="*")))
-    parts = 0
+    parts: set[int] = set()
     for path in seals:
         try:
             told: Mapping[str, Any] = json.loads(path.read_text())
-            parts = int(told["parts"])
+            parts.add(int(told["parts"]))
             for name, known in told["files"].items():
                 sealed.setdefault(name, []).append(known)
         except (OSError, ValueError, KeyError, TypeError) as error:
             return f"{path.name} cannot be read ({error})"
-    if not seals or len(seals) != parts:
-        return f"{len(seals)} of {parts or 'its'} parts are sealed"
+    if parts != {len(seals)}:
+        return f"{len(seals)} of {' or '.join(map(str, sorted(parts))) or 'its'} parts are sealed"
     for name in sorted(sealed)[rank::workers]:
         path = folder / name
         if not path.is_file():

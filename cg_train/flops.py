@@ -12,6 +12,7 @@ import dataclasses
 from typing import TYPE_CHECKING
 
 from cg_train.recipe import StageRecipe, TrainSettings, checkpointed
+from cg_train.step import answer_targets
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
     import torch
 
     from cg_train.model.shape import Shape, Tower
-
-_IGNORED = -100
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -107,7 +106,7 @@ def load_of_batch(inputs: Mapping[str, torch.Tensor]) -> Load:
         tokens_squared=float((lengths**2).sum()),
         patches=float(patches.sum()),
         patches_squared=float((patches**2).sum()),
-        targets=float((inputs["labels"][:, 1:] != _IGNORED).sum()),
+        targets=float(answer_targets(inputs)),
     )
 
 

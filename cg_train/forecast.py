@@ -95,8 +95,8 @@ def forecast(
     if store is None:
         lengths, steps, said = _assumed_lengths(page), *_assumed_steps(name, recipe)
     else:
-        lengths = measured_lengths(store, recipe, page=page, pictures=settings.pictures, tokenizer=tokenizer)
         steps, said = make_plan(store.index, recipe).steps, f"{store.index.num_rows:,} training samples in the run folder"
+        lengths = measured_lengths(store, recipe, page=page, pictures=settings.pictures, tokenizer=tokenizer)
     flops = flops_of(shape, lengths.load, recipe, settings).times(recipe.global_batch)
     peak = peak_flops(gpus.name, settings.precision)
     return Forecast(

@@ -119,14 +119,15 @@ def _check_memory(stages: Sequence[Stage], settings: TrainSettings, page: PageSe
     """
     from cg_train.forecast import forecast, tokenizer_of
 
-    gpus = dataclasses.replace(gpus_of_cluster(), count=settings.compute.workers)
+    # Of all sizes that the group may have, each GPU holds the most in the smallest.
+    gpus = dataclasses.replace(gpus_of_cluster(), count=settings.compute.sizes[0])
     tokenizer, store = tokenizer_of(stages[0].model_from), SampleStore(samples_uris)
     expected = [forecast(stage.name, stage.recipe, settings, page=page, store=store, tokenizer=tokenizer, gpus=gpus) for stage in stages]
     check_fit([one.need for one in expected], settings, gpus)
 
 
 def gpus_of_cluster() -> Gpus:
-    """How many GPUs the running Ray has, and kind and memory of the smallest, asked on every node that has some.
+    """How many GPUs the running Ray has, and kind and memory of the smallest, asked on every node that has some, busy or not.
 
     Raises:
         ClusterError: it has none.
@@ -137,17 +138,19 @@ def gpus_of_cluster() -> Gpus:
     nodes = [node for node in ray.nodes() if node["Alive"] and node["Resources"].get("GPU")]
     if not nodes:
         raise ClusterError("the cluster has no GPU. Give --gpus and --gpu-memory-gb, or join a cluster that has (RAY_ADDRESS).")
-    ask = ray.remote(num_gpus=1, num_cpus=0)(_memory_and_name)
+    # Without a GPU of its own the question does not wait for one; of one call, the process does not stay on the GPU.
+    ask = ray.remote(num_cpus=0, max_calls=1)(_memory_and_name)
     places = [NodeAffinitySchedulingStrategy(node["NodeID"], soft=False) for node in nodes]
     memory_bytes, name = min(ray.get([ask.options(scheduling_strategy=place).remote() for place in places]))
     return Gpus(count=int(sum(node["Resources"]["GPU"] for node in nodes)), memory_bytes=memory_bytes, name=name)
 
 
 def _memory_and_name() -> tuple[int, str]:
+    """Of this node's smallest GPU."""
     import torch
 
-    device = torch.cuda.get_device_properties(0)
-    return device.total_memory, device.name
+    devices = [torch.cuda.get_device_properties(number) for number in range(torch.cuda.device_count())]
+    return min((device.total_memory, device.name) for device in devices)
 
 
 STAGES = "stages"
@@ -380,12 +383,14 @@ def _checkpoint_name(label: str, step: str) -> str:
 def _report(label: str, registered: Sequence[str], folder: Path | None, step: int) -> None:
     """Hand this worker's part of a checkpoint to Ray, which merges the parts of all and registers them as one.
 
-    One that is made anew because it was damaged gets a name of its own: Ray will delete the folder of the damaged one.
+    A group that died before its checkpoint was registered leaves parts behind: those of as many workers are written over, those of
+    another number must not get between these. One that is made anew because it was damaged gets a name of its own too, for Ray will
+    delete the folder of the damaged one.
     """
     import ray.train
 
     part = None if folder is None else ray.train.Checkpoint.from_directory(str(folder))
-    name = _checkpoint_name(label, f"{step:08d}")
+    name = _checkpoint_name(label, f"{step:08d}-of-{ray.train.get_context().get_world_size()}")
     while name in registered:
         name += "-again"
     ray.train.report({"step": step}, checkpoint=part, checkpoint_dir_name=name)

@@ -33,7 +33,7 @@ CONTEXT_BYTES = 1.2e9
 FRAGMENTED = 0.06
 """Share of a GPU's memory that the allocator cannot hand out."""
 PIECES = 8
-"""Pieces of the chunked loss (`cg_train.model.answers.CHUNKS`); Liger's are of a like size."""
+"""In which the chunked loss (`cg_train.model.answers`) cuts a micro-batch; Liger's are of a like size."""
 PATCH_VALUES = 3 * 2 * 14 * 14
 """Colours, frames and pixels of one patch."""
 _DEFAULT_BUCKET_ELEMENTS = 5 * 10**8

@@ -24,7 +24,8 @@ class ComputeSettings(Settings):
     least_workers: int | None = Field(
         default=None,
         ge=1,
-        description="stages go on with so many when nodes are lost, and with `workers` again when they are back; none: with all",
+        description="stages go on with so many or more when nodes are lost, and with `workers` when they are back; none: with all. "
+        "Every number between must share the global batch in whole micro-batches",
     )
     gpu: bool = False
     cpus_per_worker: float = Field(default=1.0, gt=0)

@@ -24,6 +24,9 @@ TITLES = {
     "stage2": "Stage 2: instruction tuning",
 }
 
+_GROUP = {"workers", "least_workers", "cpus_per_worker", "max_failures"}
+"""Of `ComputeSettings`, what is about the group of workers and not about how one computes."""
+
 
 def detector_step() -> Step:
     return Step(
@@ -62,7 +65,8 @@ def _stage_names(config: RunConfig) -> list[str]:
 
 
 def _stage_settings(config: RunConfig, name: str) -> dict[str, Any]:
-    shared = config.train.model_dump(mode="json", exclude=set(RECIPES))
+    """All that decides what is learnt. The number of workers does not, but for rounding: a stage goes on with another."""
+    shared = config.train.model_dump(mode="json", exclude={**dict.fromkeys(RECIPES, True), "compute": _GROUP})
     return {**shared, "recipe": _recipe(config, name).model_dump(mode="json"), "page": config.data.page.model_dump()}
 
 

@@ -15,10 +15,8 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from cg_data.errors import ConfigError
+from cg_train.memory import PIECES
 from cg_train.model.encode import IGNORED
-
-CHUNKS = 8
-"""Pieces of a micro-batch."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -64,7 +62,7 @@ def answer_loss(kind: Literal["chunked", "liger"]) -> torch.nn.Module:
 class _ChunkedLoss(torch.nn.Module):
     def forward(self, head: torch.nn.Linear, hidden: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         weight = head.weight
-        pieces = zip(hidden.tensor_split(CHUNKS), targets.tensor_split(CHUNKS), strict=True)
+        pieces = zip(hidden.tensor_split(PIECES), targets.tensor_split(PIECES), strict=True)
         return torch.stack([checkpoint(_piece_loss, weight, *piece, use_reentrant=False) for piece in pieces]).sum()
 
 

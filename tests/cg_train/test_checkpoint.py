@@ -81,6 +81,7 @@ def _two(rank: int, port: int, zero_stage: int, root: str, start: int, stop: int
     join_group(port, rank, 2)
     losses = _train_some(rank, 2, zero_stage, Path(root), start, stop)
     torch.save(losses, Path(root) / f"losses-{start}-{rank}.pt")
+    dist.destroy_process_group()
 
 
 @pytest.mark.slow
@@ -153,10 +154,21 @@ def test_a_checkpoint_of_which_a_worker_s_part_never_came_is_not_taken(tmp_path:
     assert newest_whole([], rank=0, workers=1) is None
 
 
+@pytest.mark.usefixtures("process_group")
+def test_parts_of_groups_of_two_sizes_in_one_folder_are_no_checkpoint(tmp_path: Path) -> None:
+    mixed, old, alone = _sealed(tmp_path / "mixed"), _sealed(tmp_path / "old"), tmp_path / "alone"
+    (alone / "step1").mkdir(parents=True)
+    (alone / "step1" / "state-0").write_bytes(b"another")
+    seal(alone, rank=0, parts=1)
+    shutil.copytree(alone, mixed, dirs_exist_ok=True)
+    assert newest_whole([mixed, old], rank=0, workers=1) == old
+
+
 def _agree(rank: int, port: int, root: str) -> None:
     join_group(port, rank, 2)
     folders = [Path(root) / "new", Path(root) / "old"]
     (Path(root) / f"taken-{rank}").write_text(str(newest_whole(folders, rank=rank, workers=2)))
+    dist.destroy_process_group()
 
 
 def test_all_workers_take_the_same_checkpoint_when_one_of_them_finds_damage(tmp_path: Path) -> None:

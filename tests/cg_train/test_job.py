@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -10,12 +13,38 @@ from safetensors.torch import load_file
 
 from cg_data.progress import silent
 from cg_train.job import STAGES, Stage, train_stages
-from cg_train.recipe import ComputeSettings, TrainSettings
-from cg_train.tracking import TrackingSettings, ledger
+from cg_train.recipe import ComputeSettings, StageRecipe, TrainSettings
+from cg_train.tracking import TrackingSettings, ledger, metrics_journal
 from tests.cg_train.model_small import PAGE, SIZES
 from tests.cg_train.test_stage import SIGHT, WORDS
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.usefixtures("ray_session")]
+
+
+def _stage(root: Path, name: str, recipe: StageRecipe, model_from: str) -> Stage:
+    return Stage(
+        name=name,
+        identity=f"identity of {name}",
+        recipe=recipe,
+        model_from=str(root / "models" / model_from),
+        out_folder=str(root / "models" / name),
+        about={"step": name},
+        progress=silent,
+    )
+
+
+def _train(root: Path, stages: Sequence[Stage], samples_uri: str, annotations_uri: str, workers: int) -> list[dict[str, Any]]:
+    done = train_stages(
+        stages,
+        settings=TrainSettings(precision="float32", tiny=SIZES, compute=ComputeSettings(workers=workers), stage1=WORDS, stage2=WORDS),
+        page=PAGE,
+        samples_uris=(samples_uri,),
+        annotations_uri=annotations_uri,
+        tiny_folder=str(root / "models" / "init"),
+        storage_folder=str(root / "train"),
+        tracking=TrackingSettings(uri=f"sqlite:///{root / 'mlflow.db'}", artifacts_uri=(root / "artifacts").as_uri()),
+    )
+    return list(done)
 
 
 def test_stages_in_a_row_train_in_one_group_each_with_its_own_folder_checkpoints_and_run(
@@ -23,37 +52,36 @@ def test_stages_in_a_row_train_in_one_group_each_with_its_own_folder_checkpoints
 ) -> None:
     from mlflow import MlflowClient
 
-    stages, start = [], tmp_path / "models" / "init"
-    for name, recipe in (("sight", SIGHT), ("words", WORDS)):
-        out = tmp_path / "models" / name
-        made = Stage(
-            name=name,
-            identity=f"identity of {name}",
-            recipe=recipe,
-            model_from=str(start),
-            out_folder=str(out),
-            about={"step": name},
-            progress=silent,
-        )
-        stages.append(made)
-        start = out
-    store = f"sqlite:///{tmp_path / 'mlflow.db'}"
-    figures = train_stages(
-        stages,
-        settings=TrainSettings(precision="float32", tiny=SIZES, compute=ComputeSettings(workers=2), stage1=WORDS, stage2=WORDS),
-        page=PAGE,
-        samples_uris=(samples_uri,),
-        annotations_uri=annotations_uri,
-        tiny_folder=str(tmp_path / "models" / "init"),
-        storage_folder=str(tmp_path / "train"),
-        tracking=TrackingSettings(uri=store, artifacts_uri=(tmp_path / "artifacts").as_uri()),
-    )
+    stages = [_stage(tmp_path, "sight", SIGHT, "init"), _stage(tmp_path, "words", WORDS, "sight")]
+    figures = _train(tmp_path, stages, samples_uri, annotations_uri, workers=2)
     assert [(figure["steps"], figure["samples"]) for figure in figures] == [(4, 16), (4, 16)]
     init, sight, words = (load_file(tmp_path / "models" / name / "model.safetensors") for name in ("init", "sight", "words"))
     assert {name for name in init if not torch.equal(init[name], sight[name])} == {name for name in init if name.startswith("visual.")}
     assert not [name for name in init if name.startswith("visual.") and not torch.equal(sight[name], words[name])]
-    assert "checkpoint-words-identity of -00000004" in {path.name for path in (tmp_path / "train" / STAGES).glob("checkpoint-*")}
+    assert "checkpoint-words-identity of -00000004-of-2" in {path.name for path in (tmp_path / "train" / STAGES).glob("checkpoint-*")}
     for name in ("sight", "words"):
         assert [len(ledger(tmp_path / "train" / name, rank).read()) for rank in (0, 1)] == [4, 4]
-    runs = MlflowClient(tracking_uri=store).search_runs(["1"])
+    runs = MlflowClient(tracking_uri=f"sqlite:///{tmp_path / 'mlflow.db'}").search_runs(["1"])
     assert sorted((run.info.run_name, run.info.status) for run in runs) == [("sight", "FINISHED"), ("words", "FINISHED")]
+
+
+def test_a_stage_of_two_workers_is_gone_on_with_by_one_from_its_newest_whole_checkpoint(
+    tmp_path: Path, samples_uri: str, annotations_uri: str
+) -> None:
+    stages, work = [_stage(tmp_path, "words", WORDS, "init")], tmp_path / "train" / "words"
+    _train(tmp_path, stages, samples_uri, annotations_uri, workers=2)
+    losses = [line["loss"] for line in metrics_journal(work, 0).read()]
+    consumed = [{name for rank in (0, 1) for name in ledger(work, rank).read()[step]["sample_ids"]} for step in range(4)]
+    of_two = load_file(tmp_path / "models" / "words" / "model.safetensors")
+
+    shutil.rmtree(tmp_path / "models" / "words")
+    (tmp_path / "train" / STAGES / "checkpoint-words-identity of -00000004-of-2" / "latest").write_text("")  # the disk was full
+    _train(tmp_path, stages, samples_uri, annotations_uri, workers=1)
+    again = metrics_journal(work, 0).read()
+    assert [line["loss"] for line in again[:2]] == losses[:2]  # not trained again
+    assert [line["loss"] for line in again] == pytest.approx(losses, rel=1e-4)
+    assert [len(ledger(work, rank).read()) for rank in (0, 1)] == [4, 2]
+    assert [set(line["sample_ids"]) for line in ledger(work, 0).read()[2:]] == consumed[2:]
+    assert not (work / "universal").exists()
+    for name, tensor in load_file(tmp_path / "models" / "words" / "model.safetensors").items():
+        torch.testing.assert_close(tensor, of_two[name], rtol=1e-3, atol=1e-4)

@@ -102,6 +102,7 @@ def _measure(rank: int, port: int, folder: str) -> None:
             held[precision, stage] = {"all": everything, "moments": moments}
             kept.append(engine)  # so that the memory of one is not given to the next
     torch.save(held, Path(folder) / f"{rank}.pt")
+    torch.distributed.destroy_process_group()
 
 
 @pytest.mark.slow

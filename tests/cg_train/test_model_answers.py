@@ -10,8 +10,9 @@ import torch
 
 from cg_data.errors import ConfigError
 from cg_data.records import Sample
+from cg_train.memory import PIECES
 from cg_train.model import answers
-from cg_train.model.answers import CHUNKS, AnswerReader, answer_loss
+from cg_train.model.answers import AnswerReader, answer_loss
 from cg_train.model.load import set_trainable
 from cg_train.recipe import LoraSettings
 from cg_train.step import answer_targets
@@ -34,7 +35,7 @@ def test_the_loss_of_answers_in_pieces_is_the_models_own_and_so_are_its_gradient
     built, processor = build()
     model, _ = set_trainable(built.train(), ("language", "projector"), lora)
     batch = batch_of(samples, processor)
-    assert (answer_targets(batch) < CHUNKS) == (len(samples) == 1)  # also with more pieces than tokens
+    assert (answer_targets(batch) < PIECES) == (len(samples) == 1)  # also with more pieces than tokens
     loss, gradients = _learnt(copy.deepcopy(model), batch)
     pieces, by_pieces = _learnt(AnswerReader(model, answer_loss("chunked")), batch)
     torch.testing.assert_close(pieces, loss)
@@ -57,8 +58,8 @@ def test_logits_of_all_tokens_are_never_there(monkeypatch: pytest.MonkeyPatch) -
     model.lm_head.register_forward_hook(lambda *_: pytest.fail("the output layer is read as a whole"))
     AnswerReader(model.train(), answer_loss("chunked"))(**batch, num_items_in_batch=answer_targets(batch))
     assert sum(rows) == int(answer_targets(batch)) < batch["input_ids"].numel()
-    assert len(rows) == CHUNKS
-    assert max(rows) <= -(-sum(rows) // CHUNKS)
+    assert len(rows) == PIECES
+    assert max(rows) <= -(-sum(rows) // PIECES)
 
 
 @pytest.mark.skipif(importlib.util.find_spec("liger_kernel") is not None, reason="Liger Kernel is installed here")

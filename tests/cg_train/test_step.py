@@ -57,6 +57,7 @@ def _worker(rank: int, port: int, folder: str) -> None:
     join_group(port, rank, 2)
     reports, weights = _train(rank, 2)
     torch.save((reports, weights), Path(folder) / f"{rank}.pt")
+    torch.distributed.destroy_process_group()
 
 
 def test_the_rate_warms_up_to_one_and_falls_to_zero() -> None:
