@@ -17,7 +17,12 @@ def _marks(*sets: str) -> dict[str, str]:
 
 
 def test_a_stage_goes_on_with_another_number_of_workers() -> None:
-    changed = "train.compute.workers=3", "train.compute.least_workers=2", "train.compute.cpus_per_worker=0.5", "train.compute.max_failures=7"
+    changed = (
+        "train.compute.workers=3",
+        "train.compute.least_workers=2",
+        "train.compute.cpus_per_worker=0.5",
+        "train.compute.max_failures=7",
+    )
     assert _marks(*changed) == _marks()
 
 
