@@ -186,8 +186,9 @@ def _learns(recipe: StageRecipe) -> bool:
 
 def _text_layer(shape: Shape, recipe: StageRecipe, settings: TrainSettings, most: Fullest) -> float:
     width = _width(settings)
-    # The mask lies there once for all heads; eager attention keeps scores and weights of every head.
-    mask = width * most.row if settings.attention == "sdpa" else 0.0
+    # The mask lies there once for all heads, and packs have none; eager attention keeps scores and weights of every head.
+    masked = settings.attention == "sdpa" and isinstance(recipe.batching, PaddedBatches)
+    mask = width * most.row if masked else 0.0
     pairs = most.row * shape.text.heads * (4.0 + 2.0 * width) if settings.attention == "eager" else mask
     inputs = _learns(recipe) or shape.rank > 0 or settings.zero_stage == 3  # whose own linear layer keeps its input, learning or not
     return _layer_bytes(shape.text, width, learns=_learns(recipe), inputs=inputs, rank=shape.rank, pairs=pairs)
@@ -237,7 +238,7 @@ _CHOICES: tuple[tuple[int, OffloadSettings, bool], ...] = (
 """ZeRO stage, offload and checkpointing from the fastest to the thriftiest."""
 MOST_MICRO_BATCH = 16
 MOST_PACK_TOKENS = 8192
-"""Of a pack that is recommended: larger ones save little, and sdpa computes the scores of all its tokens with all others."""
+"""Of a pack that is recommended: it keeps a GPU busy, and without padding larger ones save little."""
 RECOMMENDED_SHARE = 0.92
 """Of a GPU's memory: formulas of activations are right to about a tenth. What is refused is refused at the whole."""
 

@@ -16,7 +16,7 @@ from cg_train.model.answers import AnswerReader, answer_loss
 from cg_train.model.encode import Batch, training_batch
 from cg_train.model.export import export_folder
 from cg_train.model.load import load_model, set_trainable
-from cg_train.model.pack import packed_batch
+from cg_train.model.pack import attend_apart, packed_batch
 from cg_train.model.sight import FindingsReader, positive_weights, sight_batch, sight_targets
 from cg_train.recipe import PackedBatches, StageRecipe, TrainSettings, checkpointed
 from cg_train.step import Targets, answer_targets
@@ -69,6 +69,8 @@ def load_learner(
     together: Callable[..., Batch] = training_batch
     if isinstance(recipe.batching, PackedBatches):
         together = functools.partial(packed_batch, positions_of=loaded.model.model.get_rope_index)
+        if settings.attention == "sdpa":
+            attend_apart(loaded.model)
     for tower in checkpointed(recipe, settings.checkpointing):
         part = {"vision": loaded.model.model.visual, "language": loaded.model.model.language_model}[tower]
         part.activation_checkpointing_enable({"use_reentrant": False})

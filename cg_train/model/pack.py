@@ -1,10 +1,11 @@
 """Samples one behind the other in a single row that see only themselves: a batch without padding.
 
-Attention is kept within each sample by the positions alone. Where no attention mask is given and nothing is cached, transformers finds the
-places at which row 0 of `position_ids` `(4, 1, length)` does not go up by one: sdpa and eager make a block-diagonal causal mask of them,
-flash attention the lengths of its variable-length kernel. Rows 1 to 3 are the multimodal rotary positions (Wang et al. 2024, Qwen2-VL),
-which must be those of each sample by itself. An attention mask, three rows of positions or a cache would let samples see each other, and
-nothing would say so; `tests/cg_train/test_model_pack.py` holds packs against samples by themselves.
+Attention is kept within each sample by the positions alone: row 0 of `position_ids` `(4, 1, length)` starts at zero for each. Of that row
+flash attention takes the lengths for its variable-length kernel, and eager attention a block-diagonal mask. For sdpa transformers would
+make such a mask too, and all tokens' scores with all others be computed to be masked; `attend_apart` has it attend to one sample at a time.
+Rows 1 to 3 are the multimodal rotary positions (Wang et al. 2024, Qwen2-VL), which must be those of each sample by itself. An attention
+mask, three rows of positions or a cache would let samples see each other, and nothing would say so; `tests/cg_train/test_model_pack.py`
+holds packs against samples by themselves.
 """
 
 from __future__ import annotations
@@ -15,10 +16,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from transformers import AttentionInterface
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 from cg_data.records import Sample
 from cg_data.settings import PageSettings
 from cg_train.model.encode import IGNORED, Batch, Encoded, Patches, encode_samples, in_order, unseen_picture
+from cg_train.packs import packed_lengths
 from cg_train.recipe import PictureSettings
 
 PositionsOf = Callable[..., tuple[torch.Tensor, torch.Tensor]]
@@ -68,3 +72,29 @@ def _positions(encoded: Encoded, seen: Patches | None, positions_of: PositionsOf
     ids, types = torch.from_numpy(encoded.input_ids)[None], torch.from_numpy(encoded.mm_token_type_ids)[None]
     space, _ = positions_of(ids, mm_token_type_ids=types, image_grid_thw=None if seen is None else seen[1])
     return torch.cat([torch.arange(ids.shape[1])[None, None], space])
+
+
+_APART = "sdpa_apart"
+
+
+def attend_apart(model: Any) -> None:
+    """Have the language model of a `Qwen2_5_VLForConditionalGeneration` that attends by sdpa read packs, and packs alone."""
+    AttentionInterface.register(_APART, _attend_apart)
+    model.set_attn_implementation({"text_config": _APART})
+
+
+def _attend_apart(
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    _mask: None,
+    *,
+    position_ids: torch.Tensor,
+    **settings: Any,
+) -> tuple[torch.Tensor, None]:
+    """Causal attention within each sample; `query` `(1, heads, length, width)` gives `(1, length, heads, width)`."""
+    lengths = packed_lengths(position_ids).tolist()
+    samples = zip(*(states.split(lengths, dim=2) for states in (query, key, value)), strict=True)
+    attended = [sdpa_attention_forward(module, *sample, None, is_causal=True, **settings)[0] for sample in samples]
+    return torch.cat(attended, dim=1), None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -13,7 +14,7 @@ from cg_data.records import Sample
 from cg_train.flops import load_of_batch
 from cg_train.model.answers import AnswerReader, answer_loss
 from cg_train.model.encode import IGNORED, Batch, training_batch
-from cg_train.model.pack import packed_batch
+from cg_train.model.pack import attend_apart, packed_batch
 from cg_train.recipe import PictureSettings
 from cg_train.step import answer_targets
 from tests.cg_train.general_small import DOT, DRAWING, LARGE, PHOTO, WORDS, general
@@ -31,13 +32,15 @@ def model_and_processor() -> tuple[Any, Any]:
     return model, processor
 
 
-@pytest.fixture(params=["sdpa", "eager"])
-def attending(request: pytest.FixtureRequest, model_and_processor: tuple[Any, Any]) -> Iterator[tuple[Any, Any]]:
-    model, processor = model_and_processor
-    model.set_attn_implementation(request.param)
-    yield model, processor
+@contextlib.contextmanager
+def attending(model: Any, how: str) -> Iterator[None]:
+    """Read packs in one of three ways within, and padded batches by sdpa outside."""
+    attend_apart(model) if how == "apart" else model.set_attn_implementation(how)
+    yield
     model.set_attn_implementation("sdpa")
-    model.zero_grad(set_to_none=True)
+
+
+WAYS = pytest.mark.parametrize("how", ["sdpa", "eager", "apart"])
 
 
 def pack_of(samples: Sequence[Sample], model: Any, processor: Any, max_tokens: int = 400) -> Batch:
@@ -58,16 +61,18 @@ def lengths(pack: Batch) -> list[int]:
     return [b - a for a, b in zip(starts, [*starts[1:], pack["input_ids"].shape[1]], strict=True)]
 
 
-def test_logits_of_a_pack_are_those_of_each_sample_by_itself(attending: tuple[Any, Any]) -> None:
-    model, processor = attending
+@WAYS
+def test_logits_of_a_pack_are_those_of_each_sample_by_itself(model_and_processor: tuple[Any, Any], how: str) -> None:
+    model, processor = model_and_processor
     pack = pack_of(MIXED, model, processor)
     assert int(pack["image_grid_thw"].prod(1).max()) // 4 == 189
     with torch.no_grad():
-        logits = model(**pack).logits[0]
+        with attending(model, how):
+            logits = model(**pack).logits[0]
         for sample, part in zip(MIXED, logits.split(lengths(pack)), strict=True):
             alone = padded_of([sample], processor)
             expected = model(**alone).logits[0, : len(part)]  # words alone have a blank token behind them there
-            torch.testing.assert_close(part, expected, rtol=0, atol=1e-5)
+            torch.testing.assert_close(part, expected, rtol=1e-5, atol=1e-5)
 
 
 def test_three_rows_of_positions_would_let_samples_see_each_other(model_and_processor: tuple[Any, Any]) -> None:
@@ -79,16 +84,18 @@ def test_three_rows_of_positions_would_let_samples_see_each_other(model_and_proc
     assert (exact - leaking).abs().max() > 0.01
 
 
+@WAYS
 @pytest.mark.parametrize("loss", ["full", "chunked"])
-def test_loss_and_gradients_of_packs_are_those_of_the_padded_batch(attending: tuple[Any, Any], loss: str) -> None:
-    model, processor = attending
+def test_loss_and_gradients_of_packs_are_those_of_the_padded_batch(model_and_processor: tuple[Any, Any], loss: str, how: str) -> None:
+    model, processor = model_and_processor
     network = model if loss == "full" else AnswerReader(model, answer_loss("chunked"))
     padded = padded_of(MIXED, processor)
     share = answer_targets(padded)
     packs = [pack_of(MIXED[:4], model, processor), pack_of(MIXED[4:], model, processor)]
     assert sum(answer_targets(pack) for pack in packs) == share
     expected_loss, expected = _gradients(network, [padded], share)
-    found_loss, found = _gradients(network, packs, share)
+    with attending(model, how):
+        found_loss, found = _gradients(network, packs, share)
     assert found_loss == pytest.approx(expected_loss, rel=1e-5)
     assert found.keys() == expected.keys()
     for name, gradient in expected.items():
