@@ -31,18 +31,19 @@ _AHEAD = 2
 
 
 class SampleStore:
-    """The training samples of folders of shards, any one of them within reach (`RowStore`); a folder that is not there holds none."""
+    """The samples of one split in folders of shards, any one of them within reach (`RowStore`); a folder that is not there holds none."""
 
-    def __init__(self, uris: Sequence[str], *, cache_bytes: int = 2 << 30) -> None:
+    def __init__(self, uris: Sequence[str], *, split: Split = Split.TRAIN, cache_bytes: int = 2 << 30) -> None:
         self.shards = _shards_of(uris)
         """URIs of the files, those without a training sample too; `index` numbers them."""
         if not self.shards:
             raise StorageError(f"{' and '.join(uris)}: no samples there. Run the data steps first.")
-        self.index = _index_of(self.shards)
-        """Columns sample_id, kind, shard (number) and row (within the shard), one row for each sample of the training split, in order."""
+        self.index = _index_of(self.shards, split)
+        """Columns sample_id, kind, shard (number) and row (within the shard), one row for each sample of the split, in order."""
         if not self.index.num_rows:
+            change = "lower" if split is Split.TRAIN else "raise"
             raise StorageError(
-                f"{' and '.join(uris)}: no sample of the training split there. Give more subjects or lower the held-out fractions."
+                f"{' and '.join(uris)}: no sample of the {split.value} split there. Give more subjects or {change} the held-out fractions."
             )
         places = np.stack([self.index.column(name).to_numpy() for name in ("shard", "row")], axis=1)
         self._rows = RowStore(self.shards, places, cache_bytes=cache_bytes)
@@ -61,11 +62,11 @@ def _shards_of(uris: Sequence[str]) -> list[str]:
     return [shard for uri in uris for shard in storage.list_files(uri, ".parquet", recursive=True)]
 
 
-def _index_of(shards: Sequence[str]) -> pa.Table:
+def _index_of(shards: Sequence[str], split: Split) -> pa.Table:
     tables = []
     for number, uri in enumerate(shards):
         table = storage.read_table(uri, ["sample_id", "kind", "split"])
-        rows = np.flatnonzero(np.asarray(table.column("split").to_pylist()) == Split.TRAIN.value)
+        rows = np.flatnonzero(np.asarray(table.column("split").to_pylist()) == split.value)
         kept = table.select(["sample_id", "kind"]).take(pa.array(rows))
         kept = kept.append_column("shard", pa.array(np.full(len(rows), number, dtype=np.int32)))
         tables.append(kept.append_column("row", pa.array(rows.astype(np.int64))))

@@ -20,6 +20,7 @@ from cg_data import storage
 from cg_data.errors import ClusterError, UserError
 from cg_data.progress import Progress
 from cg_data.settings import PageSettings
+from cg_data.vocabulary import Split
 from cg_train.batches import SampleStore
 from cg_train.checkpoint import Keeper
 from cg_train.detector_run import DETECTOR, DetectorJob, final_figures, run_detector
@@ -76,8 +77,8 @@ def train_stages(
         tiny_folder: where the untrained tiny model is written if `settings.source` is "tiny" and it is not there.
 
     Yields:
-        For each stage when it is done, figures for the closing table: steps, samples, tokens (those with a loss), first and last loss,
-        seconds of training.
+        For each stage when it is done, figures for the closing table: steps and how many were planned, samples, tokens (those with a
+        loss), first and last loss, seconds of training, losses on the validation set.
 
     Raises:
         UserError: something that the user can mend, such as stages that do not fit into the GPUs' memory.
@@ -102,6 +103,8 @@ def train_stages(
     ]
     index = SampleStore(samples_uris).index
     steps = [_planned_steps(stage.recipe, index, settings.compute) for stage in stages]
+    if any(stage.recipe.validation is not None for stage in stages):
+        SampleStore(samples_uris, split=Split.VALIDATION)  # refused here, before anything starts, if there are none
     if settings.compute.gpu:
         _check_resources(settings.compute)
         _check_memory(stages, settings, page, samples_uris)
@@ -110,7 +113,7 @@ def train_stages(
     for stage, job, total in zip(stages, jobs, steps, strict=True):
         with _stage_follower(stage, job, total, tracking):
             group.wait(None if job is jobs[-1] else functools.partial(is_exported, job))
-        yield _summary(metrics_journal(Path(job.work_folder), 0))
+        yield _summary(metrics_journal(Path(job.work_folder), 0)) | {"planned_steps": total}
 
 
 def _check_memory(stages: Sequence[Stage], settings: TrainSettings, page: PageSettings, samples_uris: Sequence[str]) -> None:
@@ -194,6 +197,7 @@ def _summary(journal: Journal) -> dict[str, Any]:
         "first_loss": lines[0]["loss"],
         "last_loss": lines[-1]["loss"],
         "seconds": sum(line["seconds"] for line in lines),
+        "validation_losses": [line["validation_loss"] for line in lines if "validation_loss" in line],
     }
 
 

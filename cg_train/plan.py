@@ -56,6 +56,25 @@ def make_plan(index: pa.Table, recipe: StageRecipe) -> Plan:
     return Plan(rows=rows.reshape(steps, recipe.global_batch), fingerprint=content_id("plan", recipe.global_batch, ids))
 
 
+def fixed_rows(index: pa.Table, recipe: StageRecipe, samples: int) -> npt.NDArray[np.int64]:
+    """Rows of at most `samples` samples of `index` in the proportions of the mixture, `(n,)`; a pure function of the seed and the ids.
+
+    A kind that has fewer gives what it has. More samples hold those that fewer do.
+    """
+    ids = np.asarray(index.column("sample_id").to_pylist(), dtype=np.str_)
+    order = np.argsort(ids, kind="stable")
+    kinds = np.asarray(index.column("kind").to_pylist(), dtype=np.str_)[order]
+    wanted = sorted(kind for kind, weight in recipe.mixture.items() if weight > 0)
+    counts = _apportion(np.array([recipe.mixture[kind] for kind in wanted]), samples)
+    chosen = [_first(order[kinds == kind.value], int(count), recipe.seed, kind) for kind, count in zip(wanted, counts, strict=True)]
+    return np.concatenate(chosen).astype(np.int64)
+
+
+def _first(rows: npt.NDArray[np.int64], count: int, seed: int, kind: SampleKind) -> npt.NDArray[np.int64]:
+    """`count` of `rows`, in their order, or all where there are not as many."""
+    return rows[np.sort(_shuffled(len(rows), seed, "count", kind.value)[:count])]
+
+
 def _rows_by_kind(index: pa.Table, recipe: StageRecipe) -> dict[SampleKind, npt.NDArray[np.int64]]:
     """Rows of each kind with a positive weight, kinds by name and rows by sample id, so that the layout of the shards is forgotten."""
     wanted = sorted(kind for kind, weight in recipe.mixture.items() if weight > 0)
@@ -84,7 +103,7 @@ def _chosen(rows: npt.NDArray[np.int64], kind: SampleKind, recipe: StageRecipe) 
             f"counts: {count} samples of kind {kind.value} are asked for, and there are {len(rows)} for training. "
             f"Set counts.{kind.value} to at most {len(rows)}, or have more such samples written."
         )
-    return rows[np.sort(_shuffled(len(rows), recipe.seed, "count", kind.value)[:count])]
+    return _first(rows, count, recipe.seed, kind)
 
 
 def _steps_of_epochs(by_kind: Mapping[SampleKind, npt.NDArray[np.int64]], recipe: StageRecipe) -> int:

@@ -145,6 +145,21 @@ class PackedBatches(Settings):
 Batching = Annotated[PaddedBatches | PackedBatches, Field(discriminator="kind")]
 
 
+class ValidationSettings(Settings):
+    """Looks at a fixed set of samples of the validation split, between optimiser steps (`cg_train.validation`)."""
+
+    samples: int = Field(
+        default=256, ge=1, description="chosen by the seed in the proportions of the mixture; fewer where a kind has fewer"
+    )
+    every: int = Field(ge=1, description="optimiser steps between looks")
+    patience: int | None = Field(
+        default=None, ge=1, description="the stage stops when the loss has not fallen in so many looks in a row; none: at its planned end"
+    )
+    tolerance: float = Field(
+        default=0.01, ge=0, lt=1, description="share of the least loss so far by which a loss must be lower to have fallen"
+    )
+
+
 class StageRecipe(Settings):
     """One fine-tuning stage. "Stage" is the paper's; DeepSpeed's is `zero_stage`."""
 
@@ -171,6 +186,7 @@ class StageRecipe(Settings):
     lora: LoraSettings | None = None
     max_tokens: int = Field(default=2048, ge=64, description="longer samples are refused by name, never truncated")
     checkpoint_every: int = Field(default=100, ge=1, description="optimiser steps between checkpoints")
+    validation: ValidationSettings | None = None
     seed: int = 17
 
     @model_validator(mode="after")

@@ -8,12 +8,13 @@ import functools
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cg_data.records import content_id
 from cg_data.settings import PageSettings
+from cg_data.vocabulary import Split
 from cg_train import checkpoint, tracking
 from cg_train.batches import BatchMaker, Collate, SampleStore, prefetched, training_texts
 from cg_train.flops import Meter
@@ -22,6 +23,7 @@ from cg_train.packs import SampleLengths, check_lengths
 from cg_train.plan import Plan, make_plan
 from cg_train.recipe import StageRecipe, TrainSettings
 from cg_train.step import StepReport, engine_config, import_deepspeed, make_engine, together, train_steps
+from cg_train.validation import Validator, has_settled
 
 if TYPE_CHECKING:
     import torch
@@ -99,13 +101,14 @@ _NUMERICS = {"precision", "attention", "zero_stage", "offload", "loss", "source"
 
 def fingerprint(job: StageJob, plan: Plan) -> str:
     """Content hash of all that a checkpoint depends on; how often checkpoints are written is not part of it."""
-    recipe = job.recipe.model_dump(mode="json", exclude={"checkpoint_every"})
+    recipe = job.recipe.model_dump(mode="json", exclude={"checkpoint_every", "validation"})
     numerics = job.settings.model_dump(mode="json", include=_NUMERICS)
     return content_id("stage", plan.fingerprint, recipe, numerics, job.page.model_dump(mode="json"))
 
 
 def run_stage(job: StageJob, store: SampleStore, *, rank: int, workers: int, keeper: checkpoint.Keeper) -> StepReport | None:
-    """Train to the last step of the plan and export the model; every worker of an initialised process group calls it.
+    """Train to the last step of the plan, or until validation says that nothing more comes of it, and export the model; every worker of an
+    initialised process group calls it.
 
     Returns:
         The last step that this call took; None if a checkpoint already held the last one.
@@ -121,23 +124,37 @@ def run_stage(job: StageJob, store: SampleStore, *, rank: int, workers: int, kee
     lengths = _lengths(job, store, plan, learner, rank=rank, workers=workers) if job.recipe.needs_lengths else None
     engine = make_engine(learner.network, job.recipe, config, steps=plan.steps, gpu=job.settings.compute.gpu)
     name = fingerprint(job, plan)
+    _seed(job.recipe.seed, rank)
     done = together(lambda: 0 if whole is None else checkpoint.load(engine, whole, fingerprint=name, states=states).step, device)
     if states is not None and rank == 0:
         shutil.rmtree(states)
     journals = _Journals(Path(job.work_folder), rank, workers)
     together(lambda: journals.cut(done), device)
+    validator = together(lambda: _validator(job, learner, rank=rank, workers=workers), device)
+    stop = _Stop(job.recipe, _of_rank_0(journals.validation_losses))
     make = _maker(job, store, plan, lengths, learner.collate, rank=rank, workers=workers)
     last = None
-    batches = prefetched(make, range(done, plan.steps))
+    batches = prefetched(make, range(plan.steps if stop.reached else done, plan.steps))
     declared = None if done else learner.declared
     for last in train_steps(engine, batches, declared=declared, targets=learner.targets, meter=_meter(job, learner)):
-        together(functools.partial(journals.note, last), device)
-        if last.step % job.recipe.checkpoint_every == 0 or last.step == plan.steps:
+        look = validator.look(engine) if validator is not None and validator.is_due(last.step) else {}
+        stop.hear(look)
+        together(functools.partial(journals.note, last, look), device)
+        if stop.reached or last.step % job.recipe.checkpoint_every == 0 or last.step == plan.steps:
             _keep(engine, keeper, checkpoint.Position(step=last.step, fingerprint=name))
+        if stop.reached:
+            break
     with _whole_parameters(deepspeed, engine.module, job.settings.zero_stage):
         together(lambda: learner.export(job.out_folder) if rank == 0 else None, device)
     engine.destroy()
     return last
+
+
+def _seed(seed: int, rank: int) -> None:
+    """Of dropout, which alone draws random numbers in training; a checkpoint brings the state of its own."""
+    import torch
+
+    torch.manual_seed(seed + rank)
 
 
 def _learner(job: StageJob, device: str) -> Learner:
@@ -152,6 +169,36 @@ def _learner(job: StageJob, device: str) -> Learner:
         about=job.about,
         device=device,
     )
+
+
+def _validator(job: StageJob, learner: Learner, *, rank: int, workers: int) -> Validator | None:
+    if job.recipe.validation is None:
+        return None
+    store = SampleStore(job.samples_uris, split=Split.VALIDATION)
+    return Validator(store, job.recipe, learner.collate, learner.targets, rank=rank, workers=workers)
+
+
+class _Stop:
+    """The rule by which validation ends a stage, decided from all losses so far: alike on all workers, and again after a kill."""
+
+    def __init__(self, recipe: StageRecipe, losses: Sequence[float]) -> None:
+        self._settings, self._losses = recipe.validation, [*losses]
+
+    def hear(self, look: Mapping[str, float]) -> None:
+        self._losses += [look["validation_loss"]] if look else []
+
+    @property
+    def reached(self) -> bool:
+        return self._settings is not None and has_settled(self._losses, self._settings)
+
+
+def _of_rank_0(read: Callable[[], list[float]]) -> list[float]:
+    """What worker 0 reads, on every worker: the others may not see its disk."""
+    import torch.distributed as dist
+
+    told = [read() if dist.get_rank() == 0 else []]
+    dist.broadcast_object_list(told, src=0)
+    return told[0]
 
 
 def _meter(job: StageJob, learner: Learner) -> Meter | None:
@@ -227,8 +274,12 @@ class _Journals:
         for journal in self._left:  # of workers that are no more
             journal.cut(done)
 
-    def note(self, report: StepReport) -> None:
-        line = dataclasses.asdict(report)
+    def validation_losses(self) -> list[float]:
+        return [line["validation_loss"] for line in self._metrics.read() if "validation_loss" in line]
+
+    def note(self, report: StepReport, look: Mapping[str, float]) -> None:
+        """`look` is what validation saw after this step, nothing if it did not look."""
+        line = dataclasses.asdict(report) | dict(look)
         self._ledger.append({"step": report.step, "sample_ids": line.pop("sample_ids")})
         self._metrics.append(line)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -133,9 +133,18 @@ def _stages(works: Sequence[Work]) -> Iterator[StepResult]:
     for work, metrics in zip(works, done, strict=True):
         yield StepResult(
             counts={"steps": metrics["steps"], "samples": metrics["samples"]},
-            figure=f"loss {metrics['first_loss']:.2f} to {metrics['last_loss']:.2f}",
+            figure=_figure(metrics),
             products={f"model_{work.step}": f"models/{work.step}"},
         )
+
+
+def _figure(metrics: Mapping[str, Any]) -> str:
+    told = f"loss {metrics['first_loss']:.2f} to {metrics['last_loss']:.2f}"
+    if metrics["validation_losses"]:
+        told += f", on validation {metrics['validation_losses'][0]:.2f} to {metrics['validation_losses'][-1]:.2f}"
+    if metrics["steps"] < metrics["planned_steps"]:
+        told += f"; stopped by it after {metrics['steps']} of {metrics['planned_steps']} steps"
+    return told
 
 
 def _start_of(work: Work) -> str:
