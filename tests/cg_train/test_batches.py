@@ -69,7 +69,7 @@ def test_any_row_of_a_shard_of_many_row_groups_is_found_with_a_cache_for_one(tmp
         assert store.sample(row).sample_id == samples[row].sample_id
 
 
-@pytest.mark.parametrize(("split", "message"), [(None, "no samples there"), (Split.TEST, "no sample of the training split")])
+@pytest.mark.parametrize(("split", "message"), [(None, "no samples there"), (Split.TEST, "no sample of the train split")])
 def test_a_folder_without_training_samples_is_refused(tmp_path: Path, split: Split | None, message: str) -> None:
     if split is not None:
         write_table(str(tmp_path / "0.parquet"), table_of([make_sample(0, SampleKind.OPEN, split)], SAMPLE_SCHEMA))
