@@ -27,7 +27,7 @@ from tests.cg_train.train_small import free_port, join_group
 pytestmark = [pytest.mark.cluster, pytest.mark.slow]
 
 ROOT = Path(__file__).parents[2]
-ON_THE_CLOCK = {"seconds", "data_wait_s"}
+ON_THE_CLOCK = {"seconds", "data_wait_s", "time_ms", "memory_bytes"}
 
 
 def _undisturbed(rank: int, port: int, folder: str) -> None:
@@ -97,7 +97,7 @@ def test_a_node_that_dies_is_made_good_by_the_worker_that_is_left(place: Path) -
     assert process.wait(240) == 0
     found, expected = curve(folder), curve(place / "undisturbed")
     assert len(found) == RECIPE.steps
-    assert [line["loss"] for line in found] == pytest.approx([line["loss"] for line in expected], rel=1e-6)
+    assert [line["loss"] for line in found] == pytest.approx([line["loss"] for line in expected], rel=1e-5)
     whole = [sorted(name for part in parts for name in part) for parts in zip(*consumed(place / "undisturbed"), strict=True)]
     alone = [line["sample_ids"] for line in ledger(folder / "train" / "words", 0).read()]
     assert len(alone[-1]) == RECIPE.global_batch
