@@ -228,7 +228,7 @@ class _Journals:
             journal.cut(done)
 
     def note(self, report: StepReport) -> None:
-        line = dataclasses.asdict(report)
+        line = {**dataclasses.asdict(report), "time_ms": tracking.now_ms()}
         self._ledger.append({"step": report.step, "sample_ids": line.pop("sample_ids")})
         self._metrics.append(line)
 
