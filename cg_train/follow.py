@@ -18,7 +18,7 @@ from typing import Any
 
 from cg_data import storage
 from cg_data.errors import StorageError
-from cg_train.tracking import Journal, TrackingSettings, client_of, ensure_database, flattened, now_ms
+from cg_train.tracking import Journal, TrackingSettings, client_of, ensure_database, flattened, now_ms, quiet
 
 _LOG = logging.getLogger(__name__)
 _NOTE = "tracked.json"
@@ -172,8 +172,7 @@ class _Mirror:
             if name not in _NO_FIGURES and _is_number(value) and line["step"] > self._steps.get(name, -1)
         ]
         for start in range(0, len(missing), _METRICS_AT_ONCE):
-            batch = missing[start : start + _METRICS_AT_ONCE]
-            self._client.log_batch(self._id, metrics=batch)
+            self._client.log_batch(self._id, metrics=missing[start : start + _METRICS_AT_ONCE])
         self._steps |= {metric.key: metric.step for metric in missing}
         if lines:
             self._read[path] = lines[-1]["step"]
@@ -222,6 +221,7 @@ def answering(tracking: TrackingSettings) -> Iterator[None]:
     Raises:
         StorageError: MLflow failed.
     """
+    quiet()
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import SQLAlchemyError
 
