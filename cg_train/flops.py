@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING
 
+from cg_train.packs import packed_lengths
 from cg_train.recipe import StageRecipe, TrainSettings, checkpointed
 from cg_train.step import answer_targets
 
@@ -99,7 +100,7 @@ def load_of_batch(inputs: Mapping[str, torch.Tensor]) -> Load:
     Args:
         inputs: of `cg_train.model.encode.training_batch` or `cg_train.model.pack.packed_batch`, on the CPU.
     """
-    lengths = (inputs["attention_mask"].sum(1) if "attention_mask" in inputs else _packed_lengths(inputs["position_ids"])).double()
+    lengths = (inputs["attention_mask"].sum(1) if "attention_mask" in inputs else packed_lengths(inputs["position_ids"][0])).double()
     patches = inputs["image_grid_thw"].prod(1).double()
     return Load(
         tokens=float(lengths.sum()),
@@ -108,13 +109,6 @@ def load_of_batch(inputs: Mapping[str, torch.Tensor]) -> Load:
         patches_squared=float((patches**2).sum()),
         targets=float(answer_targets(inputs)),
     )
-
-
-def _packed_lengths(position_ids: torch.Tensor) -> torch.Tensor:
-    """Of the samples of a pack, whose row 0 of `position_ids` `(4, 1, length)` starts at zero for each."""
-    text = position_ids[0, 0]
-    starts = (text == 0).nonzero()[:, 0]
-    return starts.diff(append=starts.new_tensor([len(text)]))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

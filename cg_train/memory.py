@@ -237,7 +237,7 @@ _CHOICES: tuple[tuple[int, OffloadSettings, bool], ...] = (
 """ZeRO stage, offload and checkpointing from the fastest to the thriftiest."""
 MOST_MICRO_BATCH = 16
 MOST_PACK_TOKENS = 8192
-"""Of a pack that is recommended: larger ones save little, and sdpa computes the scores of all its tokens with all others."""
+"""Of a pack that is recommended: it keeps a GPU busy, and without padding larger ones save little."""
 RECOMMENDED_SHARE = 0.92
 """Of a GPU's memory: formulas of activations are right to about a tenth. What is refused is refused at the whole."""
 

@@ -7,6 +7,7 @@ it learns. Every worker takes the same number of micro-batches in a step, for wi
 from __future__ import annotations
 
 import dataclasses
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +15,9 @@ import pyarrow as pa
 
 from cg_data.errors import ConfigError, UserError
 from cg_train.recipe import Batching, PackedBatches, StageRecipe
+
+if TYPE_CHECKING:
+    import torch
 
 Rows = npt.NDArray[np.int64]
 
@@ -122,3 +126,9 @@ def _dealt(groups: list[Rows], lengths: SampleLengths, workers: int) -> list[lis
     order = np.argsort(-sizes, kind="stable").reshape(-1, workers)
     order[1::2] = order[1::2, ::-1]
     return [[groups[number] for number in mine] for mine in order.T]
+
+
+def packed_lengths(positions: torch.Tensor) -> torch.Tensor:
+    """Tokens of each sample of a pack, in order, of row 0 of its position ids `(1, length)`, which starts at zero for each."""
+    starts = (positions[0] == 0).nonzero()[:, 0]
+    return starts.diff(append=starts.new_tensor([positions.shape[1]]))

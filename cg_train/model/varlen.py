@@ -15,6 +15,8 @@ from torch.nn.functional import scaled_dot_product_attention
 from torch.utils.weak import WeakIdKeyDictionary
 from transformers import AttentionInterface, AttentionMaskInterface
 
+from cg_train.packs import packed_lengths
+
 _NAME, _OF_TOWER = "varlen", "flash_varlen"
 """By "flash" the tower of Qwen2.5-VL knows that it may give all its windows at once."""
 
@@ -89,9 +91,8 @@ def extents(position_ids: torch.Tensor) -> tuple[torch.Tensor, int]:
     begin at zero with each sample."""
     known = _extents_of.get(position_ids)
     if known is None:
-        starts = torch.nonzero(position_ids[0] == 0)[:, 0]
-        ends = torch.cat([starts, starts.new_tensor([position_ids.shape[1]])])
-        known = ends.to(torch.int32), int(ends.diff().max())
+        lengths = packed_lengths(position_ids)
+        known = torch.nn.functional.pad(lengths.cumsum(0), (1, 0)).to(torch.int32), int(lengths.max())
         _extents_of[position_ids] = known
     return known
 

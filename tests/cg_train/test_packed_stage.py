@@ -13,7 +13,9 @@ import torch.multiprocessing as mp
 from safetensors.torch import load_file
 
 from cg_data import storage
+from cg_data.errors import UserError
 from cg_data.rows import SAMPLE_SCHEMA, table_of
+from cg_data.vocabulary import SampleKind
 from cg_train.batches import SampleStore
 from cg_train.checkpoint import Keeper
 from cg_train.model.lengths import length_files
@@ -28,8 +30,10 @@ from tests.cg_train.model_small import PAGE, PICTURES
 from tests.cg_train.train_small import free_port, join_group
 
 MAX_TOKENS = 128
-RECIPE = MIXED.model_copy(update={"global_batch": 8, "steps": 6, "max_tokens": MAX_TOKENS})
-PACKED = PackedBatches(tokens=300, images=2)
+RECIPE = MIXED.model_copy(
+    update={"mixture": {SampleKind.CAPTION: 1.0, SampleKind.GENERAL: 7.0}, "global_batch": 8, "steps": 6, "max_tokens": MAX_TOKENS}
+)
+PACKED = PackedBatches(tokens=280, images=2)
 RUNS: dict[str, tuple[Batching, int]] = {
     "packed-zero0": (PACKED, 0),
     "packed-zero2": (PACKED, 2),
@@ -73,7 +77,7 @@ def test_two_workers_with_packs_learn_what_one_learns_from_padded_micro_batches(
     """Packs differ in number from step to step, and in some micro-batches one worker has nothing to look at; none waits for ever."""
     jobs = {name: _job(tmp_path, name, *batching_and_stage, **places) for name, batching_and_stage in RUNS.items()}
     mp.start_processes(_worker, args=(free_port(), [*jobs.values()]), nprocs=2, start_method="spawn")
-    alone = _job(tmp_path, "alone", PaddedBatches(micro_batch=8), 0, **places)
+    alone = _job(tmp_path, "alone", PaddedBatches(micro_batch=8), 2, **places)
     _run(alone, 0, 1)
     expected = metrics_journal(Path(alone.work_folder), 0).read()
     weights = load_file(Path(alone.out_folder) / "model.safetensors")
@@ -82,12 +86,13 @@ def test_two_workers_with_packs_learn_what_one_learns_from_padded_micro_batches(
         assert [line["tokens"] for line in found] == [line["tokens"] for line in expected], name
         assert [line["loss"] for line in found] == pytest.approx([line["loss"] for line in expected], rel=1e-4), name
         assert found[0]["loss"] == pytest.approx(expected[0]["loss"], rel=1e-6), name
-        assert [line["grad_norm"] for line in found] == pytest.approx([line["grad_norm"] for line in expected], rel=1e-3), name
-        assert found[0]["grad_norm"] == pytest.approx(expected[0]["grad_norm"], rel=1e-5), name
-        for key, tensor in load_file(Path(job.out_folder) / "model.safetensors").items():
-            torch.testing.assert_close(
-                tensor, weights[key], rtol=1e-3, atol=2e-4, msg=lambda text, key=key, name=name: f"{name} {key}: {text}"
-            )
+        if RUNS[name][1]:  # of ZeRO stage 0 DeepSpeed tells no norm
+            norms, of_alone = ([line["grad_norm"] for line in lines] for lines in (found, expected))
+            assert norms == pytest.approx(of_alone, rel=1e-3), name
+            assert norms[0] == pytest.approx(of_alone[0], rel=1e-5), name
+        learnt = load_file(Path(job.out_folder) / "model.safetensors")
+        for key, tensor in weights.items():
+            torch.testing.assert_close(learnt[key], tensor, rtol=1e-3, atol=2e-4, msg=lambda text, at=(name, key): f"{at}: {text}")
     _check_cuts(jobs["packed-zero2"])
 
 
@@ -106,8 +111,6 @@ def _check_cuts(job: StageJob) -> None:
 
 @pytest.mark.usefixtures("process_group")
 def test_a_sample_longer_than_the_recipe_allows_stops_the_stage_before_its_first_step(tmp_path: Path, places: dict[str, Any]) -> None:
-    from cg_data.errors import UserError
-
     job = _job(tmp_path, "short", PACKED, 2, **places)
     short = dataclasses.replace(job, recipe=StageRecipe.model_validate(job.recipe.model_dump() | {"max_tokens": 64}))
     with pytest.raises(UserError, match=r"sample \w+ \(\w+\) has \d+ tokens, more than max_tokens 64"):

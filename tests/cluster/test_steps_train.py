@@ -17,8 +17,8 @@ def _marks(*sets: str) -> dict[str, str]:
 
 
 def test_a_stage_goes_on_with_another_number_of_workers() -> None:
-    changed = {"workers": 3, "least_workers": 2, "cpus_per_worker": 0.5, "max_failures": 7}
-    assert _marks(*(f"train.compute.{name}={value}" for name, value in changed.items())) == _marks()
+    names = {"workers": 3, "least_workers": 2, "cpus_per_worker": 0.5, "max_failures": 7}
+    assert _marks(*(f"train.compute.{name}={value}" for name, value in names.items())) == _marks()
 
 
 @pytest.mark.parametrize("setting", ["train.zero_stage=3", "train.precision=bfloat16", "train.compute.threads_per_worker=2"])
