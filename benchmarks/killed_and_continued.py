@@ -86,7 +86,7 @@ def said_in_run_json(folder: Path) -> list[dict[str, Any]]:
 def journals(folder: Path) -> dict[str, list[dict[str, Any]]]:
     """Lines of every journal of training (figures of every step, samples consumed at every step) without their times."""
     return {
-        str(path.relative_to(folder)): [_without_times(json.loads(line)) for line in path.read_text().splitlines()]
+        str(path.relative_to(folder)): [_of_the_work(json.loads(line)) for line in path.read_text().splitlines()]
         for path in sorted((folder / "train").glob("*/*.jsonl"))
     }
 
@@ -114,12 +114,16 @@ def tracked(folder: Path) -> dict[str, Any]:
 
 
 def _figures(client: MlflowClient, run: Any) -> dict[str, list[tuple[int, float]]]:
-    keys = sorted(_without_times(run.data.metrics))
+    keys = sorted(_of_the_work(run.data.metrics))
     return {key: sorted((metric.step, metric.value) for metric in client.get_metric_history(run.info.run_id, key)) for key in keys}
 
 
-def _without_times(figures: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in figures.items() if key != "seconds" and not key.endswith("_s")}
+def _of_the_work(figures: dict[str, Any]) -> dict[str, Any]:
+    """Without what the machine decides: times, memory, what else it did."""
+    by_machine = ("seconds", "time_ms", "memory_bytes")
+    return {
+        key: value for key, value in figures.items() if key not in by_machine and not key.endswith("_s") and not key.startswith("system/")
+    }
 
 
 def differences(undisturbed: Path, killed: Path) -> list[str]:

@@ -139,7 +139,8 @@ class _Reporter:
         if not self._first:
             self._keeper.keep(None, report.epoch)
             return
-        self._metrics.append({"step": report.epoch, "lr": report.learning_rate, **{f"loss_{k}": v for k, v in report.losses.items()}})
+        losses = {f"loss_{name}": loss for name, loss in report.losses.items()}
+        self._metrics.append({"step": report.epoch, "time_ms": tracking.now_ms(), "lr": report.learning_rate, **losses})
         with tempfile.TemporaryDirectory(prefix="cg-checkpoint-") as folder:
             self._save(Path(folder), report)
             self._keeper.keep(Path(folder), report.epoch)

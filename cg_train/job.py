@@ -24,13 +24,16 @@ from cg_data.vocabulary import Split
 from cg_train.batches import SampleStore
 from cg_train.checkpoint import Keeper
 from cg_train.detector_run import DETECTOR, DetectorJob, final_figures, run_detector
+from cg_train.follow import Following, tracked
 from cg_train.hardware import Gpus
 from cg_train.memory import check_fit
 from cg_train.packs import check_batching
 from cg_train.plan import make_plan
+from cg_train.provenance import provenance
 from cg_train.recipe import RECIPES, ComputeSettings, DetectorRecipe, StageRecipe, TrainSettings
 from cg_train.stage import StageJob, is_exported, make_tiny, open_store, run_stage
-from cg_train.tracking import Journal, Tracker, TrackingSettings, metrics_journal, progress_journal
+from cg_train.system_metrics import watched
+from cg_train.tracking import Journal, TrackingSettings, figures_journal, metrics_journal, now_ms, progress_journal
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -108,12 +111,14 @@ def train_stages(
     if settings.compute.gpu:
         _check_resources(settings.compute)
         _check_memory(stages, settings, page, samples_uris)
-    worker = functools.partial(_stages_worker, jobs, str(storage.local_path(tiny_folder).absolute()))
-    group = _Background(lambda: _fit(worker, name=STAGES, folder=folder, compute=settings.compute))
-    for stage, job, total in zip(stages, jobs, steps, strict=True):
-        with _stage_follower(stage, job, total, tracking):
-            group.wait(None if job is jobs[-1] else functools.partial(is_exported, job))
-        yield _summary(metrics_journal(Path(job.work_folder), 0)) | {"planned_steps": total}
+    worker = functools.partial(_stages_worker, jobs, str(storage.local_path(tiny_folder).absolute()), tracking.system_every_s)
+    made_of = provenance(samples_uris)
+    with Following(tracking, folder):
+        group = _Background(lambda: _fit(worker, name=STAGES, folder=folder, compute=settings.compute))
+        for stage, job, total in zip(stages, jobs, steps, strict=True):
+            with _stage_tracked(job, made_of, tracking), _stage_follower(stage, job, total):
+                group.wait(None if job is jobs[-1] else functools.partial(is_exported, job))
+            yield _summary(metrics_journal(Path(job.work_folder), 0)) | {"planned_steps": total}
 
 
 def _check_memory(stages: Sequence[Stage], settings: TrainSettings, page: PageSettings, samples_uris: Sequence[str]) -> None:
@@ -169,18 +174,19 @@ def _planned_steps(recipe: StageRecipe, index: pa.Table, compute: ComputeSetting
     return make_plan(index, recipe).steps
 
 
-def _stage_follower(stage: Stage, job: StageJob, steps: int, tracking: TrackingSettings) -> _Follower:
-    config = {
-        "stage": stage.name,
+def _stage_tracked(job: StageJob, made_of: Mapping[str, Any], tracking: TrackingSettings) -> contextlib.AbstractContextManager[None]:
+    params = {
+        "stage": job.name,
         "recipe": job.recipe.model_dump(mode="json"),
         "train": job.settings.model_dump(mode="json", exclude=set(RECIPES)),
         "page": job.page.model_dump(mode="json"),
     }
-    folder = Path(job.work_folder)
-    tracker, journal = Tracker(tracking, folder=folder, name=stage.name, config=config), metrics_journal(folder, 0)
-    return _Follower(
-        tracker, (journal, lambda lines: stage.progress(lines[-1]["step"], steps, _stage_note(lines[-1]))), (journal, tracker.log)
-    )
+    return tracked(Path(job.work_folder), name=job.name, params=params, tags=made_of, config=tracking.config)
+
+
+def _stage_follower(stage: Stage, job: StageJob, steps: int) -> _Follower:
+    journal = metrics_journal(Path(job.work_folder), 0)
+    return _Follower(journal, lambda lines: stage.progress(lines[-1]["step"], steps, _stage_note(lines[-1])))
 
 
 def _stage_note(line: Mapping[str, Any]) -> str:
@@ -201,7 +207,7 @@ def _summary(journal: Journal) -> dict[str, Any]:
     }
 
 
-def _stages_worker(jobs: Sequence[StageJob], tiny_folder: str) -> UserError | None:
+def _stages_worker(jobs: Sequence[StageJob], tiny_folder: str, system_every_s: float | None) -> UserError | None:
     context = _prepare_worker(jobs[0].settings.compute)
     rank, workers = context.get_world_rank(), context.get_world_size()
     with _checkpoint_folders() as folders:
@@ -214,7 +220,8 @@ def _stages_worker(jobs: Sequence[StageJob], tiny_folder: str) -> UserError | No
                 label = f"{job.name}-{job.identity[:12]}"
                 mine = [folder for folder in folders if folder.name.startswith(_checkpoint_name(label, ""))]
                 keeper = Keeper(resume_from=mine, keep=functools.partial(_report, label, [folder.name for folder in mine]))
-                run_stage(job, store, rank=rank, workers=workers, keeper=keeper)
+                with watched(Path(job.work_folder), system_every_s):
+                    run_stage(job, store, rank=rank, workers=workers, keeper=keeper)
         except UserError as error:
             return error
     return None
@@ -245,26 +252,33 @@ def train_detector(
     job = DetectorJob(
         recipe=recipe, segments_uri=_absolute(segments_uri), out_folder=_absolute(out_folder), work_folder=str(folder / DETECTOR)
     )
-    tracker = Tracker(
-        tracking, folder=folder / DETECTOR, name=DETECTOR, config={"stage": DETECTOR, "recipe": recipe.model_dump(mode="json")}
+    run = tracked(
+        folder / DETECTOR,
+        name=DETECTOR,
+        params={"stage": DETECTOR, "recipe": recipe.model_dump(mode="json")},
+        tags=provenance([segments_uri]),
+        config=tracking.config,
+        artifacts=str(storage.local_path(out_folder).absolute()),
     )
     follower = _Follower(
-        tracker,
-        (progress_journal(folder / DETECTOR), lambda lines: progress(lines[-1]["step"], lines[-1]["total"], lines[-1]["note"])),
-        (metrics_journal(folder / DETECTOR, 0), tracker.log),
+        progress_journal(folder / DETECTOR), lambda lines: progress(lines[-1]["step"], lines[-1]["total"], lines[-1]["note"])
     )
-    with follower:
-        metrics: dict[str, Any] = _fit(functools.partial(_detector_worker, job), name=DETECTOR, folder=folder, compute=recipe.compute)
-    tracker.keep(final_figures(metrics), storage.local_path(out_folder))  # after the follower, which uses the tracker from its thread
+    worker = functools.partial(_detector_worker, job, tracking.system_every_s)
+    with Following(tracking, folder), run, follower:
+        metrics: dict[str, Any] = _fit(worker, name=DETECTOR, folder=folder, compute=recipe.compute)
+        figures = figures_journal(folder / DETECTOR)
+        figures.cut(-1)
+        figures.append({"step": 0, "time_ms": now_ms(), **final_figures(metrics)})
     return metrics
 
 
-def _detector_worker(job: DetectorJob) -> dict[str, Any] | UserError:
+def _detector_worker(job: DetectorJob, system_every_s: float | None) -> dict[str, Any] | UserError:
     context = _prepare_worker(job.recipe.compute)
     with _checkpoint_folders() as folders:
         try:
             keeper = Keeper(resume_from=folders, keep=functools.partial(_report, DETECTOR, [folder.name for folder in folders]))
-            return run_detector(job, rank=context.get_world_rank(), workers=context.get_world_size(), keeper=keeper)
+            with watched(Path(job.work_folder), system_every_s):
+                return run_detector(job, rank=context.get_world_rank(), workers=context.get_world_size(), keeper=keeper)
         except UserError as error:
             return error
 
@@ -427,29 +441,24 @@ class _Background:
 
 
 class _Follower:
-    """Reads journals while they grow and hands new lines to whom they concern: who watches, and MLflow."""
+    """Reads a journal while it grows and hands new lines to who watches."""
 
-    def __init__(self, tracker: Tracker, *readers: tuple[Journal, Callable[[list[dict[str, Any]]], None]]) -> None:
-        self._tracker, self._readers = tracker, readers
-        self._offsets = [0] * len(readers)
+    def __init__(self, journal: Journal, tell: Callable[[list[dict[str, Any]]], None]) -> None:
+        self._journal, self._tell = journal, tell
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="follower", daemon=True)
 
     def __enter__(self) -> None:
         self._thread.start()
 
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+    def __exit__(self, *_: object) -> None:
         self._stop.set()
         self._thread.join()
-        self._tracker.finish("FINISHED" if kind is None else "FAILED")
 
     def _follow(self) -> None:
-        self._tracker.log([])  # opens the run, which takes seconds, while the workers start
-        while True:
+        offset, ended = 0, False
+        while not ended:
             ended = self._stop.wait(_POLL_S)
-            for number, (journal, tell) in enumerate(self._readers):
-                lines, self._offsets[number] = journal.read_from(self._offsets[number])
-                if lines:
-                    tell(lines)
-            if ended:
-                return
+            lines, offset = self._journal.read_from(offset)
+            if lines:
+                self._tell(lines)

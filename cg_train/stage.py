@@ -279,7 +279,7 @@ class _Journals:
 
     def note(self, report: StepReport, look: Mapping[str, float]) -> None:
         """`look` is what validation saw after this step, nothing if it did not look."""
-        line = dataclasses.asdict(report) | dict(look)
+        line = {**dataclasses.asdict(report), **look, "time_ms": tracking.now_ms()}
         self._ledger.append({"step": report.step, "sample_ids": line.pop("sample_ids")})
         self._metrics.append(line)
 

@@ -38,7 +38,8 @@ class StepReport:
     """One optimiser step. `step` counts from 1; `samples` and `tokens` (targets with a loss) are of the whole global batch.
 
     On GPUs `tokens_per_s` counts all tokens but padding over all workers, and `mfu` and `hfu` are the share of the GPUs' peak that the
-    operations of `cg_train.flops.Flops` are, where that peak is known.
+    operations of `cg_train.flops.Flops` are, where that peak is known. `memory_bytes` is of this worker: the most that was allocated on its
+    GPU since it began; on CPU what the process holds.
     """
 
     step: int
@@ -49,6 +50,7 @@ class StepReport:
     tokens: int
     seconds: float
     data_wait_s: float
+    memory_bytes: int
     sample_ids: tuple[str, ...]
     tokens_per_s: float | None = None
     mfu: float | None = None
@@ -241,9 +243,19 @@ def train_steps(
             tokens=tokens,
             seconds=seconds,
             data_wait_s=waited,
+            memory_bytes=_memory_bytes(engine.device),
             sample_ids=batch.sample_ids,
             **speed,
         )
+
+
+def _memory_bytes(device: Any) -> int:
+    import psutil
+    import torch
+
+    if torch.device(device).type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    return int(psutil.Process().memory_info().rss)
 
 
 def _speed(meter: Meter, batch: StepBatch, seconds: float, device: Any) -> dict[str, float | None]:

@@ -1,7 +1,7 @@
 """What a run leaves behind: a journal of every worker on disk, and MLflow, which follows it.
 
-The journals are the source of truth. Workers never talk to MLflow: the driver reads the journal of worker 0 and hands its figures on, so a
-tracking server that is slow or gone costs training nothing, and a database file has one writer.
+The journals are the source of truth. Workers never talk to MLflow: `cg_train.follow` reads the journals in the driver and fills in what is
+missing there, so a tracking server that is slow or gone costs training nothing, and a database file has one writer.
 """
 
 from __future__ import annotations
@@ -11,24 +11,29 @@ import json
 import logging
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from cg_data import storage
 
-_LOG = logging.getLogger(__name__)
 CHAMPION = "champion"
 """Alias of the model version that the service loads."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class TrackingSettings:
-    """Where MLflow keeps its records: `uri` of the store (``sqlite:////abs/mlflow.db`` or a server), `artifacts_uri` of the files."""
+    """Where MLflow keeps its records: `uri` of the store (``sqlite:////abs/mlflow.db`` or a server), `artifacts_uri` of the files.
+
+    `config` is the whole resolved configuration, kept beside each run; `system_every_s` is how often a node's CPU, memory, network and
+    GPUs are looked at, None for never.
+    """
 
     uri: str
     artifacts_uri: str
     experiment: str = "cerebragloss"
+    config: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    system_every_s: float | None = None
 
 
 class Journal:
@@ -68,10 +73,40 @@ class Journal:
             whole, newline, _ = stream.read().rpartition(b"\n")
         return [json.loads(line) for line in whole.splitlines()], start + len(whole) + len(newline)
 
+    def read_after(self, step: int) -> list[dict[str, Any]]:
+        """Complete lines of later steps. Read from the end, so that it costs what is new, and no offset is wrong after a cut."""
+        if not self._path.exists():
+            return []
+        with self._path.open("rb") as stream:
+            size, block = stream.seek(0, os.SEEK_END), 1 << 16
+            while True:
+                start = max(0, size - block)
+                stream.seek(start)
+                whole = stream.read(size - start).rpartition(b"\n")[0].splitlines()
+                lines = [json.loads(line) for line in whole[1 if start else 0 :]]
+                if not start or (lines and lines[0]["step"] <= step):
+                    return [line for line in lines if line["step"] > step]
+                block *= 4
+
 
 def metrics_journal(folder: Path, rank: int) -> Journal:
     """Figures of every step as worker `rank` saw them."""
     return Journal(folder / f"metrics-rank{rank}.jsonl")
+
+
+def figures_journal(folder: Path) -> Journal:
+    """Final figures of a training, as one line of step 0."""
+    return Journal(folder / "figures.jsonl")
+
+
+def system_journal(folder: Path, node: str) -> Journal:
+    """What the machine `node` was doing, under the names of MLflow's system metrics."""
+    return Journal(folder / f"system-{node}.jsonl")
+
+
+def now_ms() -> int:
+    """Milliseconds since 1970, as lines that MLflow gets carry them (`time_ms`): it knows a figure that it has already by them."""
+    return time.time_ns() // 10**6
 
 
 def progress_journal(folder: Path) -> Journal:
@@ -99,91 +134,12 @@ def quiet() -> None:
 
 
 def ensure_database(tracking: TrackingSettings) -> str:
-    """Create the store and the experiment if need be, once, before several processes would; returns the experiment's id."""
-    client = _client(tracking)
+    """Create the store and the experiment if need be; returns the experiment's id."""
+    client = client_of(tracking)
     experiment = client.get_experiment_by_name(tracking.experiment)
     if experiment is not None:
         return str(experiment.experiment_id)
     return str(client.create_experiment(tracking.experiment, artifact_location=tracking.artifacts_uri))
-
-
-class Tracker:
-    """One MLflow run that follows a training. Whatever MLflow does wrong is logged once, and training goes on without it.
-
-    The run's id is kept in `folder`, so a training that is continued goes on in the same run.
-    """
-
-    def __init__(self, tracking: TrackingSettings, *, folder: Path, name: str, config: Mapping[str, Any]) -> None:
-        self._tracking, self._folder, self._name, self._config = tracking, folder, name, config
-        self._client: Any = None
-        self._run_id = ""
-        self._logged = 0
-        self._alive = True
-
-    def log(self, lines: Sequence[Mapping[str, Any]]) -> None:
-        """Log the numbers of journal lines, each at its step; steps that are there already are passed over."""
-        self._attempt(lambda: self._log(lines))
-
-    def keep(self, figures: Mapping[str, float], folder: Path) -> None:
-        """Log final figures, and the files of `folder` as artefacts."""
-        self._attempt(lambda: self._keep(figures, folder))
-
-    def finish(self, status: str) -> None:
-        """`status` is ``FINISHED`` or ``FAILED``."""
-        self._attempt(lambda: self._open().set_terminated(self._run_id, status))
-
-    def _attempt(self, work: Callable[[], None]) -> None:
-        if not self._alive:
-            return
-        try:
-            work()
-        except Exception as error:  # noqa: BLE001 - whatever fails in the tracking store, training must not
-            self._alive = False
-            reason: BaseException = error
-            while reason.__cause__ is not None:  # what is wrapped around it holds whole SQL statements
-                reason = reason.__cause__
-            _LOG.warning("MLflow at %s failed, training goes on without it: %s", self._tracking.uri, reason)
-
-    def _open(self) -> Any:
-        if self._client is None:
-            experiment_id = ensure_database(self._tracking)
-            client = _client(self._tracking)
-            note = self._folder / "tracking.json"
-            if note.exists():
-                self._run_id = storage.read_json(str(note))["run_id"]
-                keys = client.get_run(self._run_id).data.metrics
-                steps = [metric.step for key in keys for metric in client.get_metric_history(self._run_id, key)]
-                self._logged = max(steps, default=0)
-            else:
-                self._run_id = client.create_run(experiment_id, run_name=self._name).info.run_id
-                storage.write_json(str(note), {"run_id": self._run_id})
-                self._describe(client)
-            self._client = client
-        return self._client
-
-    def _describe(self, client: Any) -> None:
-        from mlflow.entities import Param
-
-        params = [Param(key, str(value)[:6000]) for key, value in flattened(self._config).items()]
-        client.log_batch(self._run_id, params=params)
-        client.log_dict(self._run_id, dict(self._config), "config.json")
-
-    def _log(self, lines: Sequence[Mapping[str, Any]]) -> None:
-        client = self._open()
-        from mlflow.entities import Metric
-
-        now_ms = int(time.time() * 1000)
-        fresh = [line for line in lines if line["step"] > self._logged]
-        metrics = [Metric(key, float(v), now_ms, line["step"]) for line in fresh for key, v in line.items() if key != "step" and _number(v)]
-        for start in range(0, len(metrics), 1000):  # the most that a tracking server takes at once
-            client.log_batch(self._run_id, metrics=metrics[start : start + 1000])
-        self._logged = max((line["step"] for line in fresh), default=self._logged)
-
-    def _keep(self, figures: Mapping[str, float], folder: Path) -> None:
-        client = self._open()
-        for name, value in figures.items():
-            client.log_metric(self._run_id, name, value)
-        client.log_artifacts(self._run_id, str(folder), folder.name)
 
 
 def flattened(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -206,7 +162,7 @@ def register_champion(
         The version number.
     """
     experiment_id = ensure_database(tracking)
-    client = _client(tracking)
+    client = client_of(tracking)
     if not client.search_registered_models(f"name = '{name}'"):
         client.create_registered_model(name)
     held = client.get_registered_model(name).aliases.get(CHAMPION)
@@ -233,12 +189,9 @@ def champion_folder(tracking: TrackingSettings, *, name: str) -> Path:
     return Path(mlflow.artifacts.download_artifacts(f"models:/{name}@{CHAMPION}"))
 
 
-def _client(tracking: TrackingSettings) -> Any:
+def client_of(tracking: TrackingSettings) -> Any:
+    """MLflow's client; importing it takes seconds."""
     quiet()
     from mlflow import MlflowClient
 
     return MlflowClient(tracking_uri=tracking.uri, registry_uri=tracking.uri)
-
-
-def _number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)

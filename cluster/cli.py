@@ -95,6 +95,16 @@ def train_plan(
     plan(config, folder, gpus=found, utilisation=utilisation, console=Display().console)
 
 
+@train_app.command("track")
+def train_track(run: Run = None, preset: Preset = None, sets: Sets = None) -> None:
+    """Fill in what MLflow missed of the trainings in a run folder while it was down; a second time changes nothing."""
+    from cluster.track_view import fill_in
+
+    config, folder = load(Asked(run=run, preset=preset, sets=sets))
+    prepare_environment(config.cluster, verbose=False)
+    fill_in(config, folder, Display().console)
+
+
 @app.command("serve")
 def serve(run: Run = None, preset: Preset = None, sets: Sets = None, verbose: Verbose = False) -> None:
     """Serve the champion beside the detector over HTTP until interrupted (Ctrl-C)."""

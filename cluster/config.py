@@ -23,6 +23,9 @@ from cg_train.recipe import TrainSettings
 class TrackingSettings(Settings):
     uri: str = Field(default="", description="MLflow tracking URI; empty means mlflow.db (SQLite) in the run folder")
     experiment: str = "cerebragloss"
+    system_every_s: float | None = Field(
+        default=10.0, gt=0, description="seconds between looks at CPU, memory, network and GPUs of each node in training; null: none"
+    )
     model_name: str = Field(default="cerebragloss", description="name in the model registry; its alias `champion` is what is served")
 
 

@@ -96,17 +96,19 @@ def _with_interval(figure: dict[str, Any], digits: int) -> str:
 
 
 def _champion(work: Work) -> StepResult:
+    from cg_train.follow import answering
     from cg_train.tracking import register_champion
 
-    metrics = storage.read_json(work.folder.at("bench", "metrics.json"))
-    number = register_champion(
-        tracking_of(work),
-        name=work.config.tracking.model_name,
-        folder=work.folder.path / "models" / "stage2",
-        fingerprint=work.identity,
-        metrics=stated_metrics(metrics),
-        config=work.config.model_dump(mode="json"),
-    )
+    metrics, tracking = storage.read_json(work.folder.at("bench", "metrics.json")), tracking_of(work.config, work.folder)
+    with answering(tracking):
+        number = register_champion(
+            tracking,
+            name=work.config.tracking.model_name,
+            folder=work.folder.path / "models" / "stage2",
+            fingerprint=work.identity,
+            metrics=stated_metrics(metrics),
+            config=work.config.model_dump(mode="json"),
+        )
     name = f"models:/{work.config.tracking.model_name}@{CHAMPION}"
     return StepResult(counts={"version": int(number)}, figure=name, products={"mlflow": "mlflow.db"})
 

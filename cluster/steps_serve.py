@@ -66,8 +66,7 @@ def serve_forever(config: RunConfig, folder: RunFolder, display: Display) -> Non
     """Serve until interrupted."""
     from cg_serve.app import stop
 
-    work = Work(config=config, folder=folder, progress=lambda done, total, note="": None, step="serve", identity="")
-    url = start_service(config, folder, tracking_of(work))
+    url = start_service(config, folder, tracking_of(config, folder))
     display.say(f"Serving at {url} (POST /v1/interpret, POST /v1/chat/completions). Ctrl-C stops it.")
     try:
         while True:
@@ -80,7 +79,7 @@ def _ask_once(work: Work, corpus: str) -> StepResult:
     from cg_serve.app import stop
 
     path, index, question, truth = _synthetic_case(work) if corpus == SYNTHETIC else _users_case(work)
-    url = start_service(work.config, work.folder, tracking_of(work))
+    url = start_service(work.config, work.folder, tracking_of(work.config, work.folder))
     try:
         answer = ask(url, storage.read_bytes(path), index, question)
     finally:

@@ -11,10 +11,10 @@ from cg_data import storage
 from cg_data.instruct.general import GENERAL
 from cg_data.vocabulary import SampleKind
 from cg_train.recipe import RECIPES, StageRecipe
-from cg_train.tracking import TrackingSettings, ensure_database
+from cg_train.tracking import TrackingSettings
 from cluster.config import RunConfig
 from cluster.pipeline import Step, Work, alone
-from cluster.runfolder import StepResult
+from cluster.runfolder import RunFolder, StepResult
 from cluster.steps_data import SYNTHETIC
 
 TITLES = {
@@ -75,15 +75,15 @@ def _recipe(config: RunConfig, name: str) -> StageRecipe:
     return recipe
 
 
-def tracking_of(work: Work) -> TrackingSettings:
-    """Where MLflow keeps runs: as configured, else SQLite in the run folder. The store is made here, once, in the driver."""
-    target = TrackingSettings(
-        uri=work.config.tracking.uri or f"sqlite:///{(work.folder.path / 'mlflow.db').absolute()}",
-        artifacts_uri=(work.folder.path / "mlartifacts").absolute().as_uri(),
-        experiment=work.config.tracking.experiment,
+def tracking_of(config: RunConfig, folder: RunFolder) -> TrackingSettings:
+    """Where MLflow keeps runs: as configured, else SQLite in the run folder. Nothing is asked of it here."""
+    return TrackingSettings(
+        uri=config.tracking.uri or f"sqlite:///{(folder.path / 'mlflow.db').absolute()}",
+        artifacts_uri=(folder.path / "mlartifacts").absolute().as_uri(),
+        experiment=config.tracking.experiment,
+        config=config.model_dump(mode="json"),
+        system_every_s=config.tracking.system_every_s,
     )
-    ensure_database(target)
-    return target
 
 
 def _detector(work: Work) -> StepResult:
@@ -94,7 +94,7 @@ def _detector(work: Work) -> StepResult:
         segments_uri=work.folder.at("segments", SYNTHETIC),
         out_folder=work.folder.at("detector"),
         storage_folder=work.folder.at("train"),
-        tracking=tracking_of(work),
+        tracking=tracking_of(work.config, work.folder),
         progress=work.progress,
     )
     return StepResult(
@@ -128,7 +128,7 @@ def _stages(works: Sequence[Work]) -> Iterator[StepResult]:
         annotations_uri=folder.at("annotations", SYNTHETIC),
         tiny_folder=_local(folder.at("models", "init")),
         storage_folder=folder.at("train"),
-        tracking=tracking_of(works[0]),
+        tracking=tracking_of(config, folder),
     )
     for work, metrics in zip(works, done, strict=True):
         yield StepResult(

@@ -61,8 +61,13 @@ def test_stages_in_a_row_train_in_one_group_each_with_its_own_folder_checkpoints
     assert "checkpoint-words-identity of -00000004-of-2" in {path.name for path in (tmp_path / "train" / STAGES).glob("checkpoint-*")}
     for name in ("sight", "words"):
         assert [len(ledger(tmp_path / "train" / name, rank).read()) for rank in (0, 1)] == [4, 4]
-    runs = MlflowClient(tracking_uri=f"sqlite:///{tmp_path / 'mlflow.db'}").search_runs(["1"])
+    client = MlflowClient(tracking_uri=f"sqlite:///{tmp_path / 'mlflow.db'}")
+    runs = client.search_runs(["1"])
     assert sorted((run.info.run_name, run.info.status) for run in runs) == [("sight", "FINISHED"), ("words", "FINISHED")]
+    for run in runs:
+        losses = [line["loss"] for line in metrics_journal(tmp_path / "train" / run.info.run_name, 0).read()]
+        assert [figure.value for figure in client.get_metric_history(run.info.run_id, "loss")] == losses
+        assert {"versions.deepspeed", "requirements_lock.sha256"} <= run.data.tags.keys()
 
 
 def test_a_stage_of_two_workers_is_gone_on_with_from_its_newest_whole_checkpoint_by_the_one_that_there_is_room_for(

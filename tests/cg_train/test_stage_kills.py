@@ -27,7 +27,7 @@ from tests.cg_train.train_small import free_port, join_group
 pytestmark = [pytest.mark.cluster, pytest.mark.slow]
 
 ROOT = Path(__file__).parents[2]
-ON_THE_CLOCK = {"seconds", "data_wait_s", "time_ms", "memory_bytes"}
+BY_THE_MACHINE = {"seconds", "data_wait_s", "time_ms", "memory_bytes"}
 
 
 def _undisturbed(rank: int, port: int, folder: str) -> None:
@@ -60,7 +60,7 @@ def wait_for_step(folder: Path, process: subprocess.Popen[bytes], step: int) -> 
 
 def curve(folder: Path) -> list[dict[str, Any]]:
     lines = metrics_journal(folder / "train" / "words", 0).read()
-    return [{name: value for name, value in line.items() if name not in ON_THE_CLOCK} for line in lines]
+    return [{name: value for name, value in line.items() if name not in BY_THE_MACHINE} for line in lines]
 
 
 def consumed(folder: Path) -> list[list[list[str]]]:

@@ -39,7 +39,7 @@ RECIPE = StageRecipe(
     checkpoint_every=100,
 )
 LOOKS = ValidationSettings(samples=9, every=2)
-ON_THE_CLOCK = {"seconds", "data_wait_s", "validation_s", "validation_loss", "validation_samples"}
+ON_THE_CLOCK = {"seconds", "data_wait_s", "time_ms", "memory_bytes", "validation_s", "validation_loss", "validation_samples"}
 
 
 @pytest.fixture(scope="module")
