@@ -12,6 +12,7 @@ import typer
 from cg_data.errors import StorageError, UserError
 from cluster.cli_data import data_app
 from cluster.cli_eval import eval_app
+from cluster.cli_sweep import train_sweep
 from cluster.config import read_preset, resolve_config
 from cluster.display import Display
 from cluster.options import Asked, Corpora, Edf, Preset, Run, Sets, Verbose, execute, load
@@ -93,6 +94,9 @@ def train_plan(
     prepare_environment(config.cluster, verbose=verbose)
     found = gpus_of(config.cluster, count=gpus, memory_gb=gpu_memory_gb, name=gpu, verbose=verbose)
     plan(config, folder, gpus=found, utilisation=utilisation, console=Display().console)
+
+
+train_app.command("sweep")(train_sweep)
 
 
 @app.command("serve")

@@ -1,0 +1,113 @@
+"""Ablations on Ray Tune: each trial does the steps that it does not share with its run, through the same runner as any command.
+
+A trial is a driver: its process holds nothing but a sliver of the head node, and what it starts (Ray Train's workers, the actors of the bench)
+takes CPUs and GPUs as it would for a command of its own. So no driver holds what its own workers wait for, and two CPUs are enough.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import traceback
+from collections.abc import Sequence
+from contextlib import nullcontext
+from typing import Any
+
+from rich.console import Console
+
+from cg_data import storage
+from cg_data.progress import Progress
+from cluster.display import Display
+from cluster.pipeline import run_steps
+from cluster.runfolder import RunFolder
+from cluster.sweep import Trial, at_once, share
+
+_DRIVER = {"node:__internal_head__": 0.001}
+"""What a trial's own process takes. With a part of a CPU, two workers of one CPU each would wait for ever on a machine of two."""
+_ERROR, _LOG = "error.txt", "log.txt"
+_QUIET = {
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",  # paths of a configuration count from where the command was given
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Ctrl-C ends the command as it ends the others
+}
+
+
+def run_trials(trials: Sequence[Trial], sweep_folder: RunFolder, progress: Progress) -> dict[str, BaseException]:
+    """Do all `trials` that are not done, as many side by side as there is room for; Ray must be up.
+
+    Returns:
+        What went wrong, by the name of the trial; the others went on. The whole of it is in error.txt of the trial's folder.
+    """
+    os.environ.update(_QUIET)
+    from ray import cluster_resources, tune
+
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
+    by_name = {trial.name: trial for trial in trials}
+
+    def trainable(config: dict[str, str]) -> None:
+        run_trial(by_name[config["ablation"]])
+
+    state = sweep_folder.at(".tune")
+    shutil.rmtree(storage.local_path(state), ignore_errors=True)  # what is done is known by the trials' own folders
+    tuner = tune.Tuner(
+        tune.with_resources(trainable, tune.PlacementGroupFactory([_DRIVER])),
+        param_space={"ablation": tune.grid_search(list(by_name))},
+        tune_config=tune.TuneConfig(
+            max_concurrent_trials=at_once(trials, cluster_resources()), trial_dirname_creator=lambda trial: trial.config["ablation"]
+        ),
+        run_config=tune.RunConfig(
+            name="tune",
+            storage_path=str(storage.local_path(state).absolute()),
+            verbose=0,
+            callbacks=[_progress(tune, len(trials), progress)],
+        ),
+    )
+    failed: dict[str, BaseException] = {}
+    for result in tuner.fit():
+        trial = by_name[result.config["ablation"]]
+        if result.error is not None:
+            failed[trial.name] = result.error
+            storage.write_bytes(trial.folder.at(_ERROR), "".join(traceback.format_exception(result.error)).encode())
+        else:
+            storage.local_path(trial.folder.at(_ERROR)).unlink(missing_ok=True)
+    return failed
+
+
+def run_trial(trial: Trial) -> None:
+    """The steps that `trial` does not share with its run, in the process that calls; what is shown of them goes to its log.txt.
+
+    Raises:
+        Exception: whatever a step raises.
+    """
+    with trial.folder.locked():
+        share(trial)
+        with (trial.folder.path / _LOG).open("a", buffering=1) as stream:
+            run_steps(
+                trial.steps(),
+                road=trial.steps(),
+                config=trial.config,
+                folder=trial.folder,
+                display=Display(Console(file=stream, highlight=False, width=200)),
+                session=nullcontext,
+            )
+
+
+def _progress(tune: Any, total: int, progress: Progress) -> Any:
+    """Told of trials that end, whether well or not."""
+
+    class Ended(tune.Callback):
+        done = 0
+
+        def on_trial_complete(self, iteration: int, trials: Any, trial: Any, **_: Any) -> None:
+            self._tell(trial, "done")
+
+        def on_trial_error(self, iteration: int, trials: Any, trial: Any, **_: Any) -> None:
+            self._tell(trial, "failed")
+
+        def _tell(self, trial: Any, how: str) -> None:
+            self.done += 1
+            progress(self.done, total, f"{trial.config['ablation']} {how}")
+
+    return Ended()
