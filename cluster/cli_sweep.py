@@ -24,13 +24,11 @@ def train_sweep(
             "--sweep", help="paper, tiny or a YAML file of ablations; default: tiny for the tiny model, else paper.", show_default=False
         ),
     ] = None,
-    only: Annotated[
-        str, typer.Option("--only", help="Names of ablations, with commas between them; default: all.", show_default=False)
-    ] = "",
+    only: Annotated[str, typer.Option("--only", help="Names of ablations, by commas; default: all.", show_default=False)] = "",
     sets: Sets = None,
     verbose: Verbose = False,
 ) -> None:
-    """Train and ask every ablation of a run on Ray Tune and compare them; does of the run, and of them, what is missing. 1 where one failed."""
+    """Train and ask every ablation of a run on Ray Tune, as far as that is missing, and compare them. Exit code 1 where one failed."""
     from cluster import sweep_view
 
     asked = Asked(run=run, preset=preset, sets=sets)

@@ -26,7 +26,7 @@ _LAST = "bench"
 
 
 class Ablation(Settings):
-    """One change of a run's training, and nothing but its training, so that all learn from the same data and are asked the same questions."""
+    """One change of a run's training and of nothing else, so that all learn from the same data and are asked the same questions."""
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9.-]*$", description="of its folder and its row in the table")
     about: str = Field(min_length=1, description="what it changes, in words")

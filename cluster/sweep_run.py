@@ -1,7 +1,7 @@
 """Ablations on Ray Tune: each trial does the steps that it does not share with its run, through the same runner as any command.
 
-A trial is a driver: its process holds nothing but a sliver of the head node, and what it starts (Ray Train's workers, the actors of the bench)
-takes CPUs and GPUs as it would for a command of its own. So no driver holds what its own workers wait for, and two CPUs are enough.
+A trial is a driver: its process holds nothing but a sliver of the head node, and what it starts (Ray Train's workers, the actors of the
+bench) takes CPUs and GPUs as it would for a command of its own. So no driver holds what its own workers wait for, and two CPUs are enough.
 """
 
 from __future__ import annotations

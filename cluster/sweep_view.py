@@ -65,14 +65,15 @@ def sweep(config: RunConfig, folder: RunFolder, asked: Sweep, only: Sequence[str
 
     tracking = tracking_of(Work(config=config, folder=folder, progress=lambda done, total, note="": None, step="sweep", identity=""))
     of = partial(trial_of, config=config, base=RunFolder(uri=str(folder.path.absolute())), tracking_uri=tracking.uri)
-    wanted, everything = [of(one) for one in asked.only(only)], [of(one) for one in asked.ablations]
-    missing = [trial for trial in wanted if not trial.is_done()]
+    wanted = asked.only(only)
+    trials = [of(one) for one in asked.ablations if one in wanted or storage.exists(folder.at("sweep", one.name))]
+    missing = [trial for trial in trials if trial.name in {one.name for one in wanted} and not trial.is_done()]
     failed: dict[str, BaseException] = {}
     with folder.locked():
         if missing:
             with ray_session(config.cluster, verbose=verbose), display.step("Ablations") as progress:
                 failed = run_trials(missing, RunFolder(uri=folder.at("sweep")), progress)
-        shown = [trial for trial in everything if trial.is_done() or trial.name in failed]
+        shown = [trial for trial in trials if trial.is_done() or trial.name in failed]
         rows = [row_of(BASE, "the run itself", folder, folder, config.evaluate)]
         rows += [_row(trial, failed.get(trial.name)) for trial in shown]
         write_table(rows, folder)
