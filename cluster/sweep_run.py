@@ -14,10 +14,11 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from typing import Any
 
+from ray import cluster_resources, tune
 from rich.console import Console
 
 from cg_data import storage
-from cg_data.progress import Progress
+from cg_data.progress import Progress, silent
 from cluster.display import Display
 from cluster.pipeline import run_steps
 from cluster.runfolder import RunFolder
@@ -41,8 +42,6 @@ def run_trials(trials: Sequence[Trial], sweep_folder: RunFolder, progress: Progr
         What went wrong, by the name of the trial; the others went on. The whole of it is in error.txt of the trial's folder.
     """
     os.environ.update(_QUIET)
-    from ray import cluster_resources, tune
-
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     by_name = {trial.name: trial for trial in trials}
 
@@ -61,7 +60,7 @@ def run_trials(trials: Sequence[Trial], sweep_folder: RunFolder, progress: Progr
             name="tune",
             storage_path=str(storage.local_path(state).absolute()),
             verbose=0,
-            callbacks=[_progress(tune, len(trials), progress)],
+            callbacks=[_Ended(len(trials), progress)],
         ),
     )
     failed: dict[str, BaseException] = {}
@@ -94,20 +93,22 @@ def run_trial(trial: Trial) -> None:
             )
 
 
-def _progress(tune: Any, total: int, progress: Progress) -> Any:
-    """Told of trials that end, whether well or not."""
+class _Ended(tune.Callback):
+    """Tells of trials that end, well or not."""
 
-    class Ended(tune.Callback):
-        done = 0
+    def __init__(self, total: int, progress: Progress) -> None:
+        self._total, self._done, self._progress = total, 0, progress
 
-        def on_trial_complete(self, iteration: int, trials: Any, trial: Any, **_: Any) -> None:
-            self._tell(trial, "done")
+    def __getstate__(self) -> dict[str, Any]:
+        """Tune writes itself down with its callbacks, and a display cannot be."""
+        return {"_total": self._total, "_done": self._done, "_progress": silent}
 
-        def on_trial_error(self, iteration: int, trials: Any, trial: Any, **_: Any) -> None:
-            self._tell(trial, "failed")
+    def on_trial_complete(self, iteration: int, trials: Any, trial: Any, **_: Any) -> None:
+        self._tell(trial, "done")
 
-        def _tell(self, trial: Any, how: str) -> None:
-            self.done += 1
-            progress(self.done, total, f"{trial.config['ablation']} {how}")
+    def on_trial_error(self, iteration: int, trials: Any, trial: Any, **_: Any) -> None:
+        self._tell(trial, "failed")
 
-    return Ended()
+    def _tell(self, trial: Any, how: str) -> None:
+        self._done += 1
+        self._progress(self._done, self._total, f"{trial.config['ablation']} {how}")
