@@ -22,6 +22,8 @@ from cluster.runfolder import RunFolder
 
 BASE = "base"
 """The run itself among its ablations."""
+ERROR = "error.txt"
+"""In the folder of a trial that failed: a line that says why, and all that was raised."""
 _LAST = "bench"
 
 
@@ -144,6 +146,11 @@ class Trial:
         done = self.folder.finished().get(_LAST)
         return done is not None and done.fingerprint == fingerprints(road_of(self.config), self.config)[_LAST]
 
+    def failure(self) -> str:
+        """Why its last try failed; empty where it did not."""
+        told = self.folder.at(ERROR)
+        return storage.read_bytes(told).decode().partition("\n")[0] if storage.exists(told) else ""
+
 
 def trial_of(ablation: Ablation, config: RunConfig, base: RunFolder, tracking_uri: str) -> Trial:
     """The trial of `ablation` below the run folder `base`; it is followed in the run's MLflow.
@@ -195,10 +202,9 @@ def _link(link: Path, target: Path) -> None:
 
 
 def resources_of(config: RunConfig) -> dict[str, float]:
-    """What the worker group of a configuration's stages takes at its smallest, as Ray counts it."""
+    """What the worker group of a configuration's stages takes, as Ray counts it."""
     compute = config.train.compute
-    workers = compute.sizes[0]
-    return {"CPU": workers * compute.cpus_per_worker, "GPU": float(workers * compute.gpu)}
+    return {"CPU": compute.workers * compute.cpus_per_worker, "GPU": float(compute.workers * compute.gpu)}
 
 
 def at_once(trials: Sequence[Trial], offered: dict[str, Any]) -> int:

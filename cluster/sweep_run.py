@@ -15,6 +15,7 @@ from contextlib import nullcontext
 from typing import Any
 
 from ray import cluster_resources, tune
+from ray.tune.progress_reporter import TrialProgressCallback
 from rich.console import Console
 
 from cg_data import storage
@@ -22,24 +23,23 @@ from cg_data.progress import Progress, silent
 from cluster.display import Display
 from cluster.pipeline import run_steps
 from cluster.runfolder import RunFolder
-from cluster.sweep import Trial, at_once, share
+from cluster.sweep import ERROR, Trial, at_once, share
 
 _DRIVER = {"node:__internal_head__": 0.001}
 """What a trial's own process takes. With a part of a CPU, two workers of one CPU each would wait for ever on a machine of two."""
-_ERROR, _LOG = "error.txt", "log.txt"
+_LOG = "log.txt"
 _QUIET = {
-    "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_AIR_NEW_OUTPUT": "0",  # the old one can be told to be silent
     "RAY_CHDIR_TO_TRIAL_DIR": "0",  # paths of a configuration count from where the command was given
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Ctrl-C ends the command as it ends the others
 }
 
 
-def run_trials(trials: Sequence[Trial], sweep_folder: RunFolder, progress: Progress) -> dict[str, BaseException]:
-    """Do all `trials` that are not done, as many side by side as there is room for; Ray must be up.
+def run_trials(trials: Sequence[Trial], sweep_folder: RunFolder, progress: Progress) -> None:
+    """Do all `trials`, as many side by side as there is room for; Ray must be up.
 
-    Returns:
-        What went wrong, by the name of the trial; the others went on. The whole of it is in error.txt of the trial's folder.
+    Of one that fails error.txt in its folder says why, and the others go on.
     """
     os.environ.update(_QUIET)
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
@@ -63,15 +63,20 @@ def run_trials(trials: Sequence[Trial], sweep_folder: RunFolder, progress: Progr
             callbacks=[_Ended(len(trials), progress)],
         ),
     )
-    failed: dict[str, BaseException] = {}
     for result in tuner.fit():
-        trial = by_name[result.config["ablation"]]
         if result.error is not None:
-            failed[trial.name] = result.error
-            storage.write_bytes(trial.folder.at(_ERROR), "".join(traceback.format_exception(result.error)).encode())
-        else:
-            storage.local_path(trial.folder.at(_ERROR)).unlink(missing_ok=True)
-    return failed
+            write_error(by_name[result.config["ablation"]], result.error)
+
+
+def write_error(trial: Trial, error: BaseException) -> None:
+    """Keep why a trial failed: a line for the table (the user's mistake in its own words, else the last line of it), then all of it."""
+    from cluster.cli import user_error_in  # which knows all commands, this one too
+
+    mistake = user_error_in(error)
+    lines = str(mistake or error).strip().splitlines() or [type(error).__name__]
+    reason = lines[0] if mistake else f"{lines[-1]} (all of it: {trial.folder.at(ERROR)})"
+    whole = "".join(traceback.format_exception(error))
+    storage.write_bytes(trial.folder.at(ERROR), f"{reason}\n\n{whole}".encode())
 
 
 def run_trial(trial: Trial) -> None:
@@ -81,6 +86,7 @@ def run_trial(trial: Trial) -> None:
         Exception: whatever a step raises.
     """
     with trial.folder.locked():
+        storage.delete(trial.folder.at(ERROR))
         share(trial)
         with (trial.folder.path / _LOG).open("a", buffering=1) as stream:
             run_steps(
@@ -93,8 +99,8 @@ def run_trial(trial: Trial) -> None:
             )
 
 
-class _Ended(tune.Callback):
-    """Tells of trials that end, well or not."""
+class _Ended(TrialProgressCallback):
+    """Tells of trials that end, well or not, in place of Tune's own callback of this kind."""
 
     def __init__(self, total: int, progress: Progress) -> None:
         self._total, self._done, self._progress = total, 0, progress
@@ -102,6 +108,9 @@ class _Ended(tune.Callback):
     def __getstate__(self) -> dict[str, Any]:
         """Tune writes itself down with its callbacks, and a display cannot be."""
         return {"_total": self._total, "_done": self._done, "_progress": silent}
+
+    def on_trial_result(self, *_: Any, **__: Any) -> None:
+        pass
 
     def on_trial_complete(self, iteration: int, trials: Any, trial: Any, **_: Any) -> None:
         self._tell(trial, "done")

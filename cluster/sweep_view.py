@@ -68,25 +68,23 @@ def sweep(config: RunConfig, folder: RunFolder, asked: Sweep, only: Sequence[str
     wanted = asked.only(only)
     trials = [of(one) for one in asked.ablations if one in wanted or storage.exists(folder.at("sweep", one.name))]
     missing = [trial for trial in trials if trial.name in {one.name for one in wanted} and not trial.is_done()]
-    failed: dict[str, BaseException] = {}
     with folder.locked():
         if missing:
             with ray_session(config.cluster, verbose=verbose), display.step("Ablations") as progress:
-                failed = run_trials(missing, RunFolder(uri=folder.at("sweep")), progress)
-        shown = [trial for trial in trials if trial.is_done() or trial.name in failed]
-        rows = [row_of(BASE, "the run itself", folder, folder, config.evaluate)]
-        rows += [_row(trial, failed.get(trial.name)) for trial in shown]
+                run_trials(missing, RunFolder(uri=folder.at("sweep")), progress)
+        shown = [trial for trial in trials if trial.is_done() or trial.failure()]
+        rows = [row_of(BASE, "the run itself", folder, folder, config.evaluate), *map(_row, shown)]
         write_table(rows, folder)
         show(rows, display.console)
         track_trials(shown, {row.name: row.figures for row in rows if not row.reason}, tracking)
     display.say(f"The table is in {' and '.join(folder.at('sweep', name) for name in _FILES)}.")
-    return not failed
+    return all(trial.is_done() for trial in missing)
 
 
-def _row(trial: Trial, error: BaseException | None) -> Row:
-    if error is None:
+def _row(trial: Trial) -> Row:
+    if trial.is_done():
         return row_of(trial.name, trial.about, trial.folder, trial.base, trial.config.evaluate)
-    return Row(name=trial.name, about=trial.about, scores={}, train_s=0.0, tokens=0, reason=reason_of(error, trial.folder))
+    return Row(name=trial.name, about=trial.about, scores={}, train_s=0.0, tokens=0, reason=trial.failure())
 
 
 def row_of(name: str, about: str, folder: RunFolder, base: RunFolder, settings: EvalSettings) -> Row:
@@ -102,17 +100,6 @@ def row_of(name: str, about: str, folder: RunFolder, base: RunFolder, settings: 
     )
 
 
-def reason_of(error: BaseException, folder: RunFolder) -> str:
-    """Why an ablation failed: the user's mistake in its own words, else the last line of what was raised."""
-    from cluster.cli import user_error_in  # which knows all commands, this one too
-
-    mistake = user_error_in(error)
-    if mistake is not None:
-        return str(mistake)
-    lines = str(error).strip().splitlines()
-    return f"{lines[-1] if lines else type(error).__name__} (all of it: {folder.at('error.txt')})"
-
-
 def show(rows: Sequence[Row], console: Console) -> None:
     """The table on a terminal."""
     table = Table(
@@ -122,13 +109,13 @@ def show(rows: Sequence[Row], console: Console) -> None:
     )
     names = _names(rows)
     for column in ("Ablation", *names, "Training", "Tokens learnt"):
-        table.add_column(column, justify="left" if column == "Ablation" else "right", overflow="fold")
+        table.add_column(column, justify="left" if column == "Ablation" else "right", no_wrap=column == "Ablation")
     for row in rows:
         if row.reason:
-            table.add_row(f"{row.name}\n[dim]{row.about}[/dim]", "[red]failed[/red]")
+            table.add_row(row.name, "[red]failed[/red]")
         else:
-            cells = [_cell(row, name, "\n") for name in names]
-            table.add_row(f"{row.name}\n[dim]{row.about}[/dim]", *cells, duration(row.train_s), f"{row.tokens:,}")
+            cells = [_cell(row, name, "\n", digits=2) for name in names]
+            table.add_row(row.name, *cells, duration(row.train_s), f"{row.tokens:,}")
     console.print(table)
     for row in rows:
         if row.reason:
@@ -140,16 +127,17 @@ def _names(rows: Sequence[Row]) -> list[str]:
     return [name for name in SCORES if any(name in row.scores for row in rows)]
 
 
-def _cell(row: Row, name: str, between: str) -> str:
+def _cell(row: Row, name: str, between: str, *, digits: int) -> str:
     score = row.scores.get(name)
     if score is None:
         return ""
-    return _written(score.figure, "") + ("" if row.name == BASE else between + _written(score.difference, "+"))
+    figure = _written(score.figure, f".{digits}f")
+    return figure if row.name == BASE else figure + between + _written(score.difference, f"+.{digits}f")
 
 
-def _written(figure: Interval, sign: str) -> str:
-    ends = "" if figure.low is None or figure.high is None else f" ({figure.low:{sign}.3f} to {figure.high:{sign}.3f})"
-    return f"{figure.value:{sign}.3f}{ends}"
+def _written(figure: Interval, form: str) -> str:
+    ends = "" if figure.low is None or figure.high is None else f" [{figure.low:{form}}, {figure.high:{form}}]"
+    return f"{figure.value:{form}}{ends}"
 
 
 def write_table(rows: Sequence[Row], folder: RunFolder) -> None:
@@ -184,8 +172,13 @@ def _as_markdown(rows: Sequence[Row]) -> str:
         f"|---|---|{'---:|' * (len(names) + 2)}",
     ]
     for row in rows:
-        cells = [f"failed: {row.reason}".replace("|", "/").replace("\n", " "), *[""] * (len(names) + 1)]
+        cells = [f"failed: {_plain(row.reason)}", *[""] * (len(names) + 1)]
         if not row.reason:
-            cells = [*(_cell(row, name, "; ") for name in names), f"{row.train_s:.1f}", f"{row.tokens:,}"]
-        lines.append(f"| {row.name} | {row.about} | {' | '.join(cells)} |")
+            cells = [*(_cell(row, name, "; ", digits=3) for name in names), f"{row.train_s:.1f}", f"{row.tokens:,}"]
+        lines.append(f"| {row.name} | {_plain(row.about)} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
+
+
+def _plain(text: str) -> str:
+    """`text` as it can stand in a cell of Markdown."""
+    return text.replace("|", "/")
