@@ -175,11 +175,16 @@ def _interval(value: float) -> Interval:
     return Interval(value=value, low=value - 0.1, high=value + 0.1)
 
 
+def _row(name: str, value: float, difference: float, train_s: float, tokens: int) -> Row:
+    scores = {"open": Compared(figure=_interval(value), difference=_interval(difference))}
+    return Row(name=name, about="a | b", scores=scores, train_s=train_s, tokens=tokens)
+
+
 ROWS = [
-    Row(name="base", about="the run itself", scores={"open": Compared(figure=_interval(0.5), difference=_interval(0.0))}, train_s=9.0, tokens=70),
-    Row(name="more", about="more of it", scores={"open": Compared(figure=_interval(0.7), difference=_interval(0.2))}, train_s=80.0, tokens=7000),
-    Row(name="odd", about="a | b", scores={}, train_s=0.0, tokens=0, reason="[train] is wrong | mend it"),
-]  # fmt: skip
+    _row("base", 0.5, 0.0, 9.0, 70),
+    _row("more", 0.7, 0.2, 80.0, 7000),
+    Row(name="odd", about="a", scores={}, train_s=0.0, tokens=0, reason="[train] is wrong | mend it"),
+]
 
 
 def test_the_table_tells_figures_differences_cost_and_what_failed_and_why(tmp_path: Path) -> None:
