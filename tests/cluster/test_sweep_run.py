@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import os
 import subprocess
 import sys
@@ -55,8 +56,8 @@ ABLATIONS = [
 
 def _data(folder: RunFolder, config: RunConfig) -> None:
     """What the data steps and the detector's training leave, made of a few planted pages."""
-    split = {0: Split.TRAIN, 1: Split.TRAIN, 2: Split.VALIDATION, 3: Split.TEST}
-    pages = [planted_page(number, split[number % 4]) for number in range(24)]
+    splits = [*[Split.TRAIN] * 3, Split.VALIDATION, *[Split.TEST] * 2]
+    pages = [dataclasses.replace(planted_page(n, splits[n % 6]), subject=f"subject-{n % 6}") for n in range(24)]
     notes = [annotate_truth(page) for page in pages]
     made = [samples_of(p, a, settings=config.data.instruct, prevalence=prevalence([])) for p, a in zip(pages, notes, strict=True)]
     storage.write_table(folder.at("segments", "synthetic", "a.parquet"), table_of(pages, SEGMENT_SCHEMA))
@@ -119,7 +120,7 @@ def test_a_killed_sweep_goes_on_tells_what_failed_and_does_nothing_twice(run: Ru
     assert [row["ablation"] for row in (base, longer, no_captions, odd)] == ["base", "longer", "no-captions", "odd"]
     for row, name in ((longer, "longer"), (no_captions, "no-captions")):
         assert row["failed because"] == ""
-        assert -1 <= float(row["yes/no difference low"]) <= float(row["yes/no difference high"]) <= 1
+        assert -1 <= float(row["choice difference low"]) <= float(row["choice difference high"]) <= 1
         lines = [line for stage in ("stage1", "stage2") for line in metrics_journal(run.path / "sweep" / name / "train" / stage, 0).read()]
         assert len(lines) == {"longer": 5, "no-captions": 4}[name]
         assert int(row["tokens"]) == sum(line["tokens"] for line in lines)
