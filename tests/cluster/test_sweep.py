@@ -23,6 +23,7 @@ from cluster.runfolder import FinishedStep, RunFolder, StepResult
 from cluster.sweep import Ablation, Sweep, Trial, at_once, read_sweep, share, trial_of
 from cluster.sweep_run import write_error
 from cluster.sweep_view import Row, show, write_table
+from tests.cluster.test_cli import refuses
 
 DATA = ("corpus", "segments", "detector", "annotations", "samples")
 
@@ -97,6 +98,23 @@ def test_a_sweep_that_is_not_there_and_an_ablation_that_is_not_in_it() -> None:
 def test_a_change_that_a_configuration_cannot_take_names_its_ablation() -> None:
     with pytest.raises(ConfigError, match=r"ablation odd: configuration: unknown key train\.stage2\.lr"):
         Ablation(name="odd", about="x", sets=("train.stage2.lr=1",)).applied(config())
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--only", "no-captions,lora9"), "no ablation is named 'lora9': did you mean lora-8?"),
+        (("--sweep", "papper"), "did you mean paper?"),
+        (("--sweep", "odd.yaml"), "ablation odd: configuration: unknown key train.stage3"),
+    ],
+)
+def test_a_mistake_is_said_before_anything_is_done(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, options: tuple[str, ...], said: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "odd.yaml").write_text("ablations: [{name: odd, about: x, sets: [train.stage3.steps=1]}]")
+    assert said in refuses(capsys, monkeypatch, "train", "sweep", "--preset", "tiny", *options)
+    assert not (tmp_path / "runs").exists()
 
 
 def trial(base: RunFolder, *sets: str, name: str = "one") -> Trial:
