@@ -32,7 +32,7 @@ class Ablation(Settings):
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9.-]*$", description="of its folder and its row in the table")
     about: str = Field(min_length=1, description="what it changes, in words")
-    preset: str = Field(default="", description="take the training settings of this preset, but the detector's")
+    preset: str = Field(default="", description="take the training settings of this preset, but not its detector and compute")
     sets: tuple[str, ...] = Field(default=(), description="then set these, written as for --set")
 
     @field_validator("name")
@@ -64,7 +64,7 @@ class Ablation(Settings):
         """
         tree = config.model_dump(mode="json")
         if self.preset:
-            tree["train"] = {**read_preset(self.preset)["train"], "detector": tree["train"]["detector"]}
+            tree["train"] = {**read_preset(self.preset)["train"], **{name: tree["train"][name] for name in ("detector", "compute")}}
         try:
             return resolve_config(tree, list(self.sets))
         except ConfigError as error:

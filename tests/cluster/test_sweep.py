@@ -57,13 +57,13 @@ def test_the_papers_ablations_are_what_they_say() -> None:
     assert [(lora.rank, lora.alpha / lora.rank) for lora in adapters if lora] == [(8, 2), (16, 2), (64, 2)]
 
 
-def test_another_preset_gives_its_training_settings_but_not_its_detector() -> None:
-    run = config("qwen2.5-vl-3b", "train.detector.epochs=7", "evaluate.batch=3")
+def test_another_preset_gives_its_training_settings_but_not_its_detector_and_machine() -> None:
+    run = config("qwen2.5-vl-3b", "train.detector.epochs=7", "train.compute.workers=2", "evaluate.batch=3")
     changed = Ablation(name="big", about="7B", preset="qwen2.5-vl-7b-lora", sets=("train.stage2.lora.rank=4",)).applied(run)
     assert changed.train.source.endswith("7B-Instruct")
     assert changed.train.stage2.lora is not None
     assert changed.train.stage2.lora.rank == 4
-    assert (changed.train.detector, changed.evaluate) == (run.train.detector, run.evaluate)
+    assert (changed.train.detector, changed.train.compute, changed.evaluate) == (run.train.detector, run.train.compute, run.evaluate)
 
 
 @pytest.mark.parametrize(
