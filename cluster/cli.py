@@ -12,6 +12,7 @@ import typer
 from cg_data.errors import StorageError, UserError
 from cluster.cli_data import data_app
 from cluster.cli_eval import eval_app
+from cluster.cli_sweep import train_sweep
 from cluster.config import read_preset, resolve_config
 from cluster.display import Display
 from cluster.options import Asked, Corpora, Edf, Preset, Run, Sets, Verbose, execute, load
@@ -103,6 +104,9 @@ def train_track(run: Run = None, preset: Preset = None, sets: Sets = None) -> No
     config, folder = load(Asked(run=run, preset=preset, sets=sets))
     prepare_environment(config.cluster, verbose=False)
     fill_in(config, folder, Display().console)
+
+
+train_app.command("sweep")(train_sweep)
 
 
 @app.command("serve")
