@@ -18,7 +18,6 @@ from cg_eval.settings import EvalSettings
 from cg_train.tracking import metrics_journal
 from cluster.config import RunConfig
 from cluster.display import Display, duration
-from cluster.pipeline import Work
 from cluster.runfolder import RunFolder
 from cluster.session import ray_session
 from cluster.steps_train import tracking_of
@@ -63,7 +62,7 @@ def sweep(config: RunConfig, folder: RunFolder, asked: Sweep, only: Sequence[str
     from cluster.sweep_run import run_trials
     from cluster.sweep_track import track_trials
 
-    tracking = tracking_of(Work(config=config, folder=folder, progress=lambda done, total, note="": None, step="sweep", identity=""))
+    tracking = tracking_of(config, folder)
     of = partial(trial_of, config=config, base=RunFolder(uri=str(folder.path.absolute())), tracking_uri=tracking.uri)
     wanted = asked.only(only)
     trials = [of(one) for one in asked.ablations if one in wanted or storage.exists(folder.at("sweep", one.name))]
