@@ -95,6 +95,16 @@ def _write(note: Path, run: TrackedRun) -> None:
     storage.write_json(str(note), dataclasses.asdict(run))
 
 
+def run_ids_of(client: Any, experiment_id: str, folder: Path) -> list[str]:
+    """Ids of the MLflow runs of the training that declared itself in `folder`: one, or none where it did not or MLflow has not heard yet."""
+    note = folder / _NOTE
+    return [run.info.run_id for run in _runs_of(client, experiment_id, _read(note))][:1] if note.exists() else []
+
+
+def _runs_of(client: Any, experiment_id: str, run: TrackedRun) -> list[Any]:
+    return sorted(client.search_runs([experiment_id], f"tags.`{_KEY}` = '{run.key}'"), key=lambda one: one.info.run_id)
+
+
 class Filler:
     """Fills MLflow from all declared trainings below `root`. What MLflow holds is asked once: after a failure, take a new one."""
 
@@ -123,7 +133,7 @@ class _Mirror:
 
     def __init__(self, client: Any, experiment_id: str, run: TrackedRun) -> None:
         self._client = client
-        found = sorted(client.search_runs([experiment_id], f"tags.`{_KEY}` = '{run.key}'"), key=lambda one: one.info.run_id)
+        found = _runs_of(client, experiment_id, run)
         for doubled in found[1:]:  # made by a request whose answer did not come
             client.delete_run(doubled.info.run_id)
         self._held = (

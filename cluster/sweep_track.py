@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cg_data import storage
+from cg_train.follow import run_ids_of
 from cg_train.tracking import TrackingSettings, ensure_database, quiet
 from cluster.sweep import Trial
 
@@ -50,11 +51,11 @@ def _track(client: Any, experiment_id: str, trial: Trial, figures: Mapping[str, 
         tags=[RunTag("ablation", trial.name), RunTag("about", trial.about), RunTag("base", trial.base.uri)],
     )
     client.set_terminated(run_id, "FAILED" if figures is None else "FINISHED")
-    for stage_run in _stage_runs(trial):
+    for stage_run in _stage_runs(client, experiment_id, trial):
         client.log_batch(stage_run, tags=[RunTag(PARENT_TAG, run_id), RunTag("ablation", trial.name)])
 
 
-def _stage_runs(trial: Trial) -> list[str]:
+def _stage_runs(client: Any, experiment_id: str, trial: Trial) -> list[str]:
     """Runs of the stages that were trained for `trial`, not of those that it shares with its run."""
     folders = sorted(path for path in (trial.folder.path / "train").glob("*") if not path.is_symlink())
-    return [storage.read_json(str(folder / _NOTE))["run_id"] for folder in folders if (folder / _NOTE).exists()]
+    return [run_id for folder in folders for run_id in run_ids_of(client, experiment_id, folder)]
