@@ -96,7 +96,7 @@ def _write(note: Path, run: TrackedRun) -> None:
 
 
 def run_ids_of(client: Any, experiment_id: str, folder: Path) -> list[str]:
-    """Ids of the MLflow runs of the training that declared itself in `folder`: one, or none where it did not or MLflow has not heard yet."""
+    """The id of the MLflow run of the training that declared itself in `folder`; none where it did not, or MLflow has not heard yet."""
     note = folder / _NOTE
     return [run.info.run_id for run in _runs_of(client, experiment_id, _read(note))][:1] if note.exists() else []
 
