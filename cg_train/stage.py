@@ -96,7 +96,7 @@ def _init_group(job: StageJob) -> Any:
     return deepspeed
 
 
-_NUMERICS = {"precision", "attention", "zero_stage", "offload", "loss", "source", "tiny", "pictures"}
+_NUMERICS = {"precision", "attention", "compile", "zero_stage", "offload", "loss", "source", "tiny", "pictures"}
 
 
 def fingerprint(job: StageJob, plan: Plan) -> str:
