@@ -18,6 +18,7 @@ from cg_eval.pictures import draw_page
 EXAMPLES = 6
 """Example pages in a report, at most."""
 _QUARANTINE_ROWS = 200
+_LOSSES = ("loss", "validation_loss")
 _KIND_ORDER = ("binary", "open", "mcq", "description")
 
 
@@ -56,10 +57,15 @@ class Example:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Curve:
-    """The loss of one training step, as points of an SVG polyline on a canvas of 300 x 120."""
+    """The loss of one training step, as points of an SVG polyline on a canvas of 300 x 120.
+
+    `looks` are the losses on the validation set, in order, and `looked` their points on the same scale; both empty where there are none.
+    """
 
     name: str
     points: str
+    looks: Sequence[float]
+    looked: str
     first: float
     last: float
     low: float
@@ -125,7 +131,8 @@ def _quarantine(run_folder_uri: str) -> list[dict[str, str]]:
 
 
 def training_curves(run_folder_uri: str) -> list[Curve]:
-    """Curves of ``train/<step>/metrics-rank0.jsonl`` (objects with ``step`` and ``loss``), in the order base, stage 1, stage 2, others."""
+    """Curves of ``train/<step>/metrics-rank0.jsonl`` (objects with ``step``, ``loss`` and now and then
+    ``validation_loss``), in the order base, stage 1, stage 2, others."""
     order = {"base": 0, "stage1": 1, "stage2": 2}
     files = storage.list_files(storage.join(run_folder_uri, "train"), "metrics-rank0.jsonl", recursive=True)
     named = sorted(((f.split("/")[-2], f) for f in files), key=lambda pair: (order.get(pair[0], len(order)), pair[0]))
@@ -136,15 +143,27 @@ def training_curves(run_folder_uri: str) -> list[Curve]:
 def _curve(name: str, lines: str) -> Curve | None:
     rows = [json.loads(line) for line in lines.splitlines() if line.strip()]
     # A resumed training writes the steps since its checkpoint again: the later line stands.
-    losses = {int(row["step"]): float(row["loss"]) for row in rows if "loss" in row and "step" in row}
+    losses, looks = (dict(sorted({int(row["step"]): float(row[key]) for row in rows if key in row}.items())) for key in _LOSSES)
     if len(losses) < 2:
         return None
-    steps, values = zip(*sorted(losses.items()), strict=True)
+    steps, values = [*losses], [*losses.values(), *looks.values()]
     low, high = min(values), max(values)
-    span = (high - low) or 1.0
-    xy = [(300 * (s - steps[0]) / (steps[-1] - steps[0]), 120 * (high - v) / span) for s, v in zip(steps, values, strict=True)]
-    points = " ".join(f"{x:.1f},{y:.1f}" for x, y in xy)
-    return Curve(name=name, points=points, first=values[0], last=values[-1], low=low, high=high, steps=steps[-1])
+
+    def points(figures: Mapping[int, float]) -> str:
+        x_of, y_of = 300 / (steps[-1] - steps[0]), 120 / ((high - low) or 1.0)
+        return " ".join(f"{x_of * (step - steps[0]):.1f},{y_of * (high - figure):.1f}" for step, figure in figures.items())
+
+    return Curve(
+        name=name,
+        points=points(losses),
+        looks=[*looks.values()],
+        looked=points(looks),
+        first=losses[steps[0]],
+        last=losses[steps[-1]],
+        low=low,
+        high=high,
+        steps=steps[-1],
+    )
 
 
 def examples(run_folder_uri: str, corpora: Sequence[str]) -> list[Example]:

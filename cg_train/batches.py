@@ -35,9 +35,10 @@ class SampleStore:
 
     def __init__(self, uris: Sequence[str], *, split: Split = Split.TRAIN, cache_bytes: int = 2 << 30) -> None:
         self.shards = _shards_of(uris)
-        """URIs of the files, those without a training sample too; `index` numbers them."""
+        """URIs of the files, those without a sample of the split too; `index` numbers them."""
         if not self.shards:
             raise StorageError(f"{' and '.join(uris)}: no samples there. Run the data steps first.")
+        self.split = split
         self.index = _index_of(self.shards, split)
         """Columns sample_id, kind, shard (number) and row (within the shard), one row for each sample of the split, in order."""
         if not self.index.num_rows:
@@ -53,7 +54,7 @@ class SampleStore:
         return sample_from_row(self._rows.row(row))
 
     def sample_ids_of(self, shard: int) -> pa.Array:
-        """Of the training samples in the shard of this number, in order."""
+        """Of the samples of the split in the shard of this number, in order."""
         start, stop = np.searchsorted(self.index.column("shard").to_numpy(), [shard, shard + 1])
         return self.index.column("sample_id").slice(start, stop - start).combine_chunks()
 

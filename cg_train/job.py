@@ -20,7 +20,6 @@ from cg_data import storage
 from cg_data.errors import ClusterError, UserError
 from cg_data.progress import Progress
 from cg_data.settings import PageSettings
-from cg_data.vocabulary import Split
 from cg_train.batches import SampleStore
 from cg_train.checkpoint import Keeper
 from cg_train.detector_run import DETECTOR, DetectorJob, final_figures, run_detector
@@ -34,6 +33,7 @@ from cg_train.recipe import RECIPES, ComputeSettings, DetectorRecipe, StageRecip
 from cg_train.stage import StageJob, is_exported, make_tiny, open_store, run_stage
 from cg_train.system_metrics import watched
 from cg_train.tracking import Journal, TrackingSettings, figures_journal, metrics_journal, now_ms, progress_journal
+from cg_train.validation import held_out
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -81,7 +81,7 @@ def train_stages(
 
     Yields:
         For each stage when it is done, figures for the closing table: steps and how many were planned, samples, tokens (those with a
-        loss), first and last loss, seconds of training, losses on the validation set.
+        loss), first and last loss, seconds of training, losses on the validation set and seconds of looking at it.
 
     Raises:
         UserError: something that the user can mend, such as stages that do not fit into the GPUs' memory.
@@ -106,8 +106,9 @@ def train_stages(
     ]
     index = SampleStore(samples_uris).index
     steps = [_planned_steps(stage.recipe, index, settings.compute) for stage in stages]
-    if any(stage.recipe.validation is not None for stage in stages):
-        SampleStore(samples_uris, split=Split.VALIDATION)  # refused here, before anything starts, if there are none
+    for stage in stages:
+        if stage.recipe.validation is not None:
+            held_out(samples_uris, stage.recipe)  # refused here, before anything starts, if there are none
     if settings.compute.gpu:
         _check_resources(settings.compute)
         _check_memory(stages, settings, page, samples_uris)
@@ -204,6 +205,7 @@ def _summary(journal: Journal) -> dict[str, Any]:
         "last_loss": lines[-1]["loss"],
         "seconds": sum(line["seconds"] for line in lines),
         "validation_losses": [line["validation_loss"] for line in lines if "validation_loss" in line],
+        "validation_s": sum(line.get("validation_s", 0.0) for line in lines),
     }
 
 

@@ -14,16 +14,15 @@ from typing import TYPE_CHECKING, Any
 
 from cg_data.records import content_id
 from cg_data.settings import PageSettings
-from cg_data.vocabulary import Split
 from cg_train import checkpoint, tracking
 from cg_train.batches import BatchMaker, Collate, SampleStore, prefetched, training_texts
 from cg_train.flops import Meter
 from cg_train.hardware import peak_flops
-from cg_train.packs import SampleLengths, check_lengths
+from cg_train.packs import Rows, SampleLengths, check_lengths
 from cg_train.plan import Plan, make_plan
 from cg_train.recipe import StageRecipe, TrainSettings
 from cg_train.step import StepReport, engine_config, import_deepspeed, make_engine, together, train_steps
-from cg_train.validation import Validator, has_settled
+from cg_train.validation import Validator, groups_of, has_settled, held_out
 
 if TYPE_CHECKING:
     import torch
@@ -121,7 +120,8 @@ def run_stage(job: StageJob, store: SampleStore, *, rank: int, workers: int, kee
     states = together(lambda: _put_together(job, whole, rank, workers), device)
     config = engine_config(job.recipe, job.settings, workers, universal=states is not None)
     plan, learner = together(lambda: (make_plan(store.index, job.recipe), _learner(job, device)), device)
-    lengths = _lengths(job, store, plan, learner, rank=rank, workers=workers) if job.recipe.needs_lengths else None
+    lengths = _lengths(job, store, plan.rows, learner, rank=rank, workers=workers)
+    validator = _validator(job, learner, rank=rank, workers=workers)
     engine = make_engine(learner.network, job.recipe, config, steps=plan.steps, gpu=job.settings.compute.gpu)
     name = fingerprint(job, plan)
     _seed(job.recipe.seed, rank)
@@ -130,14 +130,13 @@ def run_stage(job: StageJob, store: SampleStore, *, rank: int, workers: int, kee
         shutil.rmtree(states)
     journals = _Journals(Path(job.work_folder), rank, workers)
     together(lambda: journals.cut(done), device)
-    validator = together(lambda: _validator(job, learner, rank=rank, workers=workers), device)
     stop = _Stop(job.recipe, _of_rank_0(journals.validation_losses))
     make = _maker(job, store, plan, lengths, learner.collate, rank=rank, workers=workers)
     last = None
     batches = prefetched(make, range(plan.steps if stop.reached else done, plan.steps))
     declared = None if done else learner.declared
     for last in train_steps(engine, batches, declared=declared, targets=learner.targets, meter=_meter(job, learner)):
-        look = validator.look(engine) if validator is not None and validator.is_due(last.step) else {}
+        look = validator.look(engine) if validator is not None and validator.is_due(last.step, steps=plan.steps) else {}
         stop.hear(look)
         together(functools.partial(journals.note, last, look), device)
         if stop.reached or last.step % job.recipe.checkpoint_every == 0 or last.step == plan.steps:
@@ -172,10 +171,13 @@ def _learner(job: StageJob, device: str) -> Learner:
 
 
 def _validator(job: StageJob, learner: Learner, *, rank: int, workers: int) -> Validator | None:
-    if job.recipe.validation is None:
+    settings, device = job.recipe.validation, _device(job)
+    if settings is None:
         return None
-    store = SampleStore(job.samples_uris, split=Split.VALIDATION)
-    return Validator(store, job.recipe, learner.collate, learner.targets, rank=rank, workers=workers)
+    store, rows = together(lambda: held_out(job.samples_uris, job.recipe), device)
+    groups = groups_of(rows, _lengths(job, store, rows, learner, rank=rank, workers=workers), job.recipe, rank=rank, workers=workers)
+    make = functools.partial(Validator, store, groups, learner.collate, learner.targets, every=settings.every, samples=len(rows))
+    return together(make, device)
 
 
 class _Stop:
@@ -233,15 +235,17 @@ def _keep(engine: Any, keeper: checkpoint.Keeper, position: checkpoint.Position)
         keeper.keep(Path(folder), position.step)
 
 
-def _lengths(job: StageJob, store: SampleStore, plan: Plan, learner: Learner, *, rank: int, workers: int) -> SampleLengths:
-    """Counted by all workers together, and kept for the other stages; every planned sample fits."""
+def _lengths(job: StageJob, store: SampleStore, rows: Rows, learner: Learner, *, rank: int, workers: int) -> SampleLengths | None:
+    """Counted by all workers together, and kept for the other stages; every sample of `rows` fits. None where the recipe needs none."""
+    if not job.recipe.needs_lengths:
+        return None
     from cg_train.model.lengths import length_files
 
     folder, device = str(Path(job.work_folder).parent / "lengths"), _device(job)
     files = together(lambda: length_files(folder, store, learner.processor, page=job.page, pictures=job.settings.pictures), device)
     together(lambda: files.write(rank=rank, workers=workers), device)
     lengths = together(files.read, device)
-    together(lambda: check_lengths(store.index, plan.rows, lengths, job.recipe.max_tokens), device)
+    together(lambda: check_lengths(store.index, rows, lengths, job.recipe.max_tokens), device)
     return lengths
 
 

@@ -141,9 +141,10 @@ def _stages(works: Sequence[Work]) -> Iterator[StepResult]:
 def _figure(metrics: Mapping[str, Any]) -> str:
     told = f"loss {metrics['first_loss']:.2f} to {metrics['last_loss']:.2f}"
     if metrics["validation_losses"]:
-        told += f", on validation {metrics['validation_losses'][0]:.2f} to {metrics['validation_losses'][-1]:.2f}"
+        share = metrics["validation_s"] / (metrics["seconds"] + metrics["validation_s"])
+        told += f", on validation {metrics['validation_losses'][0]:.2f} to {metrics['validation_losses'][-1]:.2f} ({share:.0%} of the time)"
     if metrics["steps"] < metrics["planned_steps"]:
-        told += f"; stopped by it after {metrics['steps']} of {metrics['planned_steps']} steps"
+        told += f"; stopped after {metrics['steps']} of {metrics['planned_steps']} steps, for the latter no longer fell"
     return told
 
 

@@ -20,7 +20,6 @@ from cg_data.errors import UserError
 from cg_data.instruct.prompt import SYSTEM_PROMPT
 from cg_data.records import Message, content_id
 from cg_data.settings import PageSettings
-from cg_data.vocabulary import Split
 from cg_train.batches import SampleStore
 from cg_train.model.encode import dialogue_text, image_tokens, picture_tokens
 from cg_train.packs import SampleLengths
@@ -39,7 +38,7 @@ def length_files(folder: str, store: SampleStore, processor: Any, *, page: PageS
         ConfigError: see `image_tokens`.
     """
     words = hashlib.sha256(processor.tokenizer.backend_tokenizer.to_str().encode()).hexdigest()
-    name = content_id("lengths", words, SYSTEM_PROMPT, image_tokens(page), pictures.model_dump(mode="json"))
+    name = content_id("lengths", store.split.value, words, SYSTEM_PROMPT, image_tokens(page), pictures.model_dump(mode="json"))
     return LengthFiles(folder=storage.join(folder, name), store=store, processor=processor, page=page, pictures=pictures)
 
 
@@ -92,7 +91,7 @@ class LengthFiles:
         filesystem, path = storage.resolve(self.store.shards[number])
         with pq.ParquetFile(path, filesystem=filesystem) as file:
             for batch in file.iter_batches(_ROWS, columns=_COLUMNS, use_threads=False):
-                rows = [row for row in batch.to_pylist() if row["split"] == Split.TRAIN.value]
+                rows = [row for row in batch.to_pylist() if row["split"] == self.store.split.value]
                 yield pa.Table.from_pydict(self._count(rows), schema=_SCHEMA)
 
     def _count(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

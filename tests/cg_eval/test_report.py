@@ -100,10 +100,14 @@ def run(tmp_path_factory: pytest.TempPathFactory, segments: list[Segment], fake_
     ]
     storage.write_table(str(folder / "quarantine.parquet"), table_of(refused, QUARANTINE_SCHEMA))
     for name in ("stage2", "base"):
-        lines = [json.dumps({"step": s, "loss": 4 * 0.97**s + 0.05 * (s * 7 % 5)}) for s in range(1, 120)]
+        lines = [json.dumps({"step": s, "loss": 4 * 0.97**s + 0.05 * (s * 7 % 5)} | _look(name, s)) for s in range(1, 120)]
         storage.write_bytes(str(folder / "train" / name / "metrics-rank0.jsonl"), "\n".join(lines).encode())
     write_report(str(folder), _facts(NOISE))
     return folder
+
+
+def _look(name: str, step: int) -> dict[str, float]:
+    return {"validation_loss": 4.321 * 0.97**step} if name == "stage2" and step % 40 == 0 else {}
 
 
 class _Tags(html.parser.HTMLParser):
@@ -119,7 +123,7 @@ class _Tags(html.parser.HTMLParser):
         values = dict(attrs)
         self.pictures += tag == "img"
         self.loaded += [v for k in ("src", "href") if (v := values.get(k)) and not v.startswith("data:")]
-        if tag not in ("meta", "img", "path", "polyline", "br", "link"):
+        if tag not in ("meta", "img", "path", "polyline", "circle", "br", "link"):
             self.open.append(tag)
 
     def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
@@ -151,6 +155,7 @@ def test_the_report_states_the_figures_and_what_they_are_not(run: Path) -> None:
         "data.truncated",
         "fewer records than the header says",
         "2 min 21 s",
+        "on validation (dots) 1.28 to 0.38",
     ):
         assert words in text
 
@@ -171,6 +176,15 @@ def test_a_resumed_training_shows_each_step_once(tmp_path: Path) -> None:
     storage.write_bytes(str(tmp_path / "train" / "base" / "metrics-rank0.jsonl"), "\n".join(map(json.dumps, lines)).encode())
     (curve,) = training_curves(str(tmp_path))
     assert (curve.name, curve.first, curve.last, curve.high, curve.points.count(",")) == ("base", 4.0, 2.0, 4.0, 3)
+
+
+def test_losses_on_validation_lie_on_the_scale_of_the_curve(tmp_path: Path) -> None:
+    lines = [{"step": step, "loss": 4.0 - step} | ({"validation_loss": 5.0 - step} if step % 2 == 0 else {}) for step in range(5)]
+    storage.write_bytes(str(tmp_path / "train" / "stage1" / "metrics-rank0.jsonl"), "\n".join(map(json.dumps, lines)).encode())
+    (curve,) = training_curves(str(tmp_path))
+    assert (curve.low, curve.high, curve.first, curve.last) == (0.0, 5.0, 4.0, 0.0)
+    assert (curve.looks, curve.looked) == ([5.0, 3.0, 1.0], "0.0,0.0 150.0,48.0 300.0,96.0")
+    assert curve.points == "0.0,24.0 75.0,48.0 150.0,72.0 225.0,96.0 300.0,120.0"
 
 
 def test_curves_come_in_the_order_of_training(run: Path) -> None:
