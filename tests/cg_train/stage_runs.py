@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -85,6 +86,7 @@ def on_two_nodes(folder: Path) -> None:
     from cluster.config import ClusterSettings
     from cluster.session import prepare_environment, ray_session
 
+    os.environ["RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"] = "10"  # instead of a minute, before Ray tries with what is left
     prepare_environment(ClusterSettings(), verbose=False)
     from ray.cluster_utils import Cluster
 
