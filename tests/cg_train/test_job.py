@@ -11,12 +11,17 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from cg_data import storage
+from cg_data.errors import UserError
 from cg_data.progress import silent
+from cg_data.rows import SAMPLE_SCHEMA, table_of
+from cg_data.vocabulary import Split
 from cg_train.job import STAGES, Stage, train_stages
-from cg_train.recipe import ComputeSettings, StageRecipe, TrainSettings
+from cg_train.recipe import ComputeSettings, StageRecipe, TrainSettings, ValidationSettings
 from cg_train.tracking import TrackingSettings, ledger, metrics_journal
 from tests.cg_train.model_small import PAGE, SIZES
 from tests.cg_train.test_stage import SIGHT, WORDS
+from tests.cg_train.train_small import KINDS, make_sample
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.usefixtures("ray_session")]
 
@@ -68,6 +73,32 @@ def test_stages_in_a_row_train_in_one_group_each_with_its_own_folder_checkpoints
         losses = [line["loss"] for line in metrics_journal(tmp_path / "train" / run.info.run_name, 0).read()]
         assert [figure.value for figure in client.get_metric_history(run.info.run_id, "loss")] == losses
         assert {"versions.deepspeed", "requirements_lock.sha256"} <= run.data.tags.keys()
+
+
+def test_a_stage_that_stops_on_validation_says_so_and_the_next_goes_on_from_there(
+    tmp_path: Path, samples_uri: str, annotations_uri: str
+) -> None:
+    from mlflow import MlflowClient
+
+    settled = WORDS.model_copy(update={"validation": ValidationSettings(samples=5, every=1, patience=1, tolerance=0.99)})
+    stages = [_stage(tmp_path, "settled", settled, "init"), _stage(tmp_path, "next", WORDS, "settled")]
+    with pytest.raises(UserError, match="no sample of the validation split"):
+        _train(tmp_path, stages, samples_uri, annotations_uri, ComputeSettings(workers=2))
+    assert not (tmp_path / "train").exists()
+
+    samples = shutil.copytree(samples_uri, tmp_path / "samples")
+    held_out = [make_sample(number, kind, Split.VALIDATION) for number in range(50, 53) for kind in KINDS]
+    storage.write_table(str(samples / "validation.parquet"), table_of(held_out, SAMPLE_SCHEMA))
+    first, second = _train(tmp_path, stages, str(samples), annotations_uri, ComputeSettings(workers=2))
+    assert [(figure["steps"], figure["planned_steps"]) for figure in (first, second)] == [(2, 4), (4, 4)]
+    assert second["validation_losses"] == []
+    assert 0 < first["validation_s"] < 60
+    client = MlflowClient(tracking_uri=f"sqlite:///{tmp_path / 'mlflow.db'}")
+    (run,) = client.search_runs(["1"], "tags.mlflow.runName = 'settled'")
+    curve = client.get_metric_history(run.info.run_id, "validation_loss")
+    assert [figure.value for figure in curve] == first["validation_losses"]
+    assert [figure.step for figure in curve] == [1, 2]
+    assert second["first_loss"] != first["first_loss"], "the same samples, read by the model that had settled"
 
 
 def test_a_stage_of_two_workers_is_gone_on_with_from_its_newest_whole_checkpoint_by_the_one_that_there_is_room_for(
