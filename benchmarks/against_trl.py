@@ -6,7 +6,7 @@
 RUN is a finished run folder of the preset tiny; the samples are those of its stage 2, the model is its `base`. TRL gets what its
 documentation asks for: conversations with PNG files, batches of four, no packing (it has none for pictures). Ours reads shards, draws
 pages when they are needed, packs, and reads the logits of answers alone. Both step with AdamW, ours in DeepSpeed's engine as always, TRL
-without it and, with ``--deepspeed``, with it (ZeRO stage 2). They take turns; the first two optimiser steps do not count.
+without it. They take turns; the first two optimiser steps do not count.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def ours(run: str, config: RunConfig) -> float:
     return sum(line["samples"] for line in lines) / sum(line["seconds"] for line in lines)
 
 
-def theirs(run: str, config: RunConfig, deepspeed: bool) -> float:
+def theirs(run: str, config: RunConfig) -> float:
     """Samples a second of `SFTTrainer.train`, from the end of its second optimiser step on."""
     from datasets import Dataset, Image, List
     from transformers import AutoProcessor, Qwen2_5_VLForConditionalGeneration, TrainerCallback
@@ -103,20 +103,10 @@ def theirs(run: str, config: RunConfig, deepspeed: bool) -> float:
             logging_steps=1000,
             dataloader_num_workers=0,
             disable_tqdm=True,
-            deepspeed=deepspeed_of() if deepspeed else None,
         )
         processor = AutoProcessor.from_pretrained(f"{run}/models/base")
         SFTTrainer(model=model, args=arguments, train_dataset=data, processing_class=processor, callbacks=[Clock()]).train()
     return GLOBAL_BATCH * (len(begun) - UNSTEADY) / (begun[-1] - begun[UNSTEADY - 1])
-
-
-def deepspeed_of() -> dict[str, Any]:
-    return {
-        "zero_optimization": {"stage": 2},
-        "train_micro_batch_size_per_gpu": "auto",
-        "gradient_accumulation_steps": "auto",
-        "zero_allow_untested_optimizer": True,
-    }
 
 
 def planned(run: str, config: RunConfig) -> list[Sample]:
@@ -140,8 +130,8 @@ def conversation(sample: Sample, config: RunConfig, file: Path) -> dict[str, Any
 def measured(way: str, run: str, samples: int) -> float:
     torch.set_num_threads(1)
     config = config_of(samples, way)
-    if way.startswith("TRL"):
-        return theirs(run, config, deepspeed="DeepSpeed" in way)
+    if way == "TRL":
+        return theirs(run, config)
     os.environ |= {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29591"}
     return ours(run, config)
 
@@ -151,14 +141,13 @@ def main() -> None:
     parser.add_argument("run")
     parser.add_argument("--samples", type=int, default=192)
     parser.add_argument("--rounds", type=int, default=2)
-    parser.add_argument("--deepspeed", action="store_true", help="TRL with DeepSpeed as well")
     parser.add_argument("--way", help=argparse.SUPPRESS)
     options = parser.parse_args()
     run = str(Path(options.run).absolute())
     if options.way is not None:
         sys.stdout.write(f"\n{json.dumps(measured(options.way, run, options.samples))}\n")
         return
-    ways = ["TRL", *(["TRL with DeepSpeed"] if options.deepspeed else []), "padded", "packed"]
+    ways = ["TRL", "padded", "packed"]
     best = dict.fromkeys(ways, 0.0)
     for _ in range(options.rounds):
         for way in ways:
