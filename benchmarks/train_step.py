@@ -3,9 +3,10 @@
     python benchmarks/train_step.py [--model 3b|7b] [--stage 1|2] [--lora 16] [--samples 32] [--tokens 8192] [--rows 1,3] [--plain]
 
 A sample is a page of 1120 x 532 pixels (760 visual tokens) with a text of 300 tokens in the mean, half of them an answer. Every row takes
-the same samples through one optimiser step, several times, with what the rows above it have and one lever more. `--plain` steps without
-DeepSpeed, as happens where that is not installed: then torch and transformers are all that is needed. MFU and HFU are those that training
-reports (`cg_train.flops`); "planned" is the peak that `cg train plan` would foretell.
+the same samples through one optimiser step, several times, with what the rows above it have and one lever more. Memory is the most that is
+allocated on the way to the gradients, and in the update of the weights; "planned" is what `cg train plan` would foretell. MFU and HFU are
+those that training reports (`cg_train.flops`). `--plain` steps without DeepSpeed, as happens where that is not installed: then torch and
+transformers are all that is needed.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from transformers import Qwen2_5_VLForConditionalGeneration
 from cg_data.page import page_shape
 from cg_data.settings import PageSettings
 from cg_data.vocabulary import SampleKind
-from cg_train.batches import StepBatch
+from cg_train.batches import StepBatch, pinned
 from cg_train.flops import Meter
 from cg_train.hardware import Gpus, peak_flops
 from cg_train.memory import Longest, memory_of
@@ -63,7 +64,7 @@ class Row:
 def rows_of(tokens: int, gpu: bool) -> list[Row]:
     """Each with what those above have; a lever that does not fit in memory or is not installed says so in its line."""
     padded, packed = PaddedBatches(micro_batch=max(1, tokens // 2048)), PackedBatches(tokens=tokens, images=tokens // 512)
-    again = {"checkpointing": ("language",), "loss": "full", "attention": "sdpa"}
+    again = {"checkpointing": ("language",), "loss": "full", "attention": "sdpa", "zero_stage": 2}
     levers: list[tuple[str, Batching, dict[str, Any]]] = [
         ("padded", padded, again),
         ("padded, samples of near length together", padded.model_copy(update={"by_length": True}), {}),
@@ -74,9 +75,9 @@ def rows_of(tokens: int, gpu: bool) -> list[Row]:
     if gpu:
         levers += [
             ("loss by Liger instead", packed, {"loss": "liger"}),
-            ("layers kept, not computed again", packed, {"loss": "chunked", "checkpointing": ()}),
-            ("layers computed again, compiled", packed, {"checkpointing": ("language",), "compile": True}),
-            ("compiled and kept", packed, {"checkpointing": ()}),
+            ("chunked again, layers compiled", packed, {"loss": "chunked", "compile": True}),
+            ("gradients sent once a step (ZeRO stage 1)", packed, {"zero_stage": 1}),
+            ("layers kept, not computed again", packed, {"checkpointing": ()}),
         ]
     rows, changes = [], {}
     for name, batching, change in levers:
@@ -109,8 +110,10 @@ def step_batch(model: Any, encoded: list[Encoded], seen: Sight, batching: Batchi
     for rows in shares(np.arange(len(encoded)), lengths, batching=batching, workers=1)[0]:
         chosen, sight = [encoded[row] for row in rows], {place: seen[row] for place, row in enumerate(rows)}
         packed = isinstance(batching, PackedBatches)
-        micro.append(pack(chosen, sight, model.get_rope_index) if packed else collate(chosen, in_order(sight), pad_id=0))
-    return StepBatch(step=0, sample_ids=tuple(map(str, range(len(encoded)))), micro_batches=tuple(micro))
+        made = pack(chosen, sight, model.get_rope_index) if packed else collate(chosen, in_order(sight), pad_id=0)
+        micro.append(made | {"pixel_values": made["pixel_values"].to(model.dtype)})
+    batch = StepBatch(step=0, sample_ids=tuple(map(str, range(len(encoded)))), micro_batches=tuple(micro))
+    return pinned(batch) if model.device.type == "cuda" else batch
 
 
 class PlainEngine:
@@ -176,16 +179,44 @@ def measured(row: Row, options: argparse.Namespace, device: str) -> str:
     )
     name = torch.cuda.get_device_name() if device == "cuda" else "CPU"
     meter = Meter(shape=shape, recipe=recipe, settings=settings, peak_flops=peak_flops(name, settings.precision))
+    peaks = peaks_gb(engine) if device == "cuda" else []
     reports = list(train_steps(engine, repeated(batch, options.steps + 1), declared=None, meter=meter))[1:]
+    if options.profile:
+        with torch.profiler.profile() as profiler:
+            list(train_steps(engine, repeated(batch, 1), declared=None))
+        by = "self_cuda_time_total" if device == "cuda" else "self_cpu_time_total"
+        Path(options.profile, f"row{options.row}.txt").write_text(profiler.key_averages().table(sort_by=by, row_limit=60))
     longest = max(encoded, key=lambda one: len(one.input_ids))
     most = Longest(
         tokens=len(longest.input_ids), patches=4 * int(longest.mm_token_type_ids.sum()), targets=int((longest.labels != IGNORED).sum())
     )
     if device == "cpu":
-        return line(row, reports, None, None)
+        return line(row, reports, [])
     gpus = Gpus(count=1, memory_bytes=float(torch.cuda.get_device_properties(0).total_memory), name=name)
     planned = memory_of(shape, recipe, settings, most, gpus)
-    return line(row, reports, (planned.peak - planned.reserve) / 1e9, torch.cuda.max_memory_allocated() / 1e9)
+    held = planned.states + planned.buckets
+    pairs = zip(peaks[-1], (held + planned.activations + planned.logits, held + planned.step), strict=True)
+    return line(row, reports, [f"{found:.1f} | {told / 1e9:.1f} ({told / 1e9 / found - 1:+.0%})" for found, told in pairs])
+
+
+def peaks_gb(engine: Any) -> list[tuple[float, float]]:
+    """The most that is allocated before each update of the weights, and in it; grows as the engine goes."""
+    step, noted = engine.step, []
+
+    def noting() -> None:
+        before = _peak_gb()
+        step()
+        noted.append((before, _peak_gb()))
+
+    engine.step = noting
+    return noted
+
+
+def _peak_gb() -> float:
+    """Since it was asked last."""
+    most = torch.cuda.max_memory_allocated() / 1e9
+    torch.cuda.reset_peak_memory_stats()
+    return most
 
 
 def recipe_of(row: Row, options: argparse.Namespace) -> StageRecipe:
@@ -219,12 +250,11 @@ def repeated(batch: StepBatch, times: int) -> Iterator[Any]:
         yield lambda step=step: dataclasses.replace(batch, step=step)
 
 
-def line(row: Row, reports: list[StepReport], planned_gb: float | None, peak_gb: float | None) -> str:
+def line(row: Row, reports: list[StepReport], memory: list[str]) -> str:
     best = min(reports, key=lambda report: report.seconds)
     cells = [f"{best.samples / best.seconds:.2f}", f"{best.tokens_per_s:.0f}", f"{reports[-1].loss:.3f}"]
-    if peak_gb is not None and planned_gb is not None:
-        shares_of_peak = ["" if share is None else f"{share:.1%}" for share in (best.mfu, best.hfu)]
-        cells += [*shares_of_peak, f"{peak_gb:.1f}", f"{planned_gb:.1f} ({planned_gb / peak_gb - 1:+.0%})"]
+    if memory:
+        cells += ["" if share is None else f"{share:.1%}" for share in (best.mfu, best.hfu)] + memory
     return " | ".join(["", row.name, *cells, ""]).strip()
 
 
@@ -237,6 +267,7 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=8192, help="of a pack")
     parser.add_argument("--steps", type=int, default=3, help="measured after one that is not; the best counts")
     parser.add_argument("--rows", default="", help="numbers of rows, from 1; all by default")
+    parser.add_argument("--profile", help="folder for the operations of a further step of each row, by time")
     parser.add_argument("--plain", action="store_true", help="without DeepSpeed")
     parser.add_argument("--row", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -265,7 +296,8 @@ def table(rows: list[Row], options: argparse.Namespace, device: str) -> None:
     where = torch.cuda.get_device_name() if device == "cuda" else "CPU"
     engine = "plain torch" if options.plain else "DeepSpeed"
     sys.stdout.write(f"\n{where}, torch {torch.__version__}, {options.model}, stage {options.stage}, lora {options.lora}, {engine}\n\n")
-    names = ["lever", "samples/s", "tokens/s", "loss", *(["MFU", "HFU", "peak GB", "planned GB"] if device == "cuda" else [])]
+    of_gpu = ["MFU", "HFU", "backward GB", "planned", "update GB", "planned"]
+    names = ["lever", "samples/s", "tokens/s", "loss", *(of_gpu if device == "cuda" else [])]
     sys.stdout.write(f"| {' | '.join(names)} |\n|{' --- |' * len(names)}\n")
     for number in [int(number) for number in options.rows.split(",") if number] or range(1, len(rows) + 1):
         done = subprocess.run([sys.executable, *sys.argv, "--row", str(number)], capture_output=True, text=True, check=False)

@@ -150,5 +150,11 @@ def prefetched(make: Callable[[int], _T], steps: Iterable[int]) -> Iterator[Call
         pool.shutdown(cancel_futures=True)
 
 
+def pinned(batch: StepBatch) -> StepBatch:
+    """The same in memory from which a GPU copies while it computes."""
+    micro = tuple({name: tensor.pin_memory() for name, tensor in inputs.items()} for inputs in batch.micro_batches)
+    return dataclasses.replace(batch, micro_batches=micro)
+
+
 def to_device(batch: Mapping[str, torch.Tensor], device: Any) -> dict[str, torch.Tensor]:
     return {name: tensor.to(device, non_blocking=True) for name, tensor in batch.items()}

@@ -102,14 +102,14 @@ def memory_of(shape: Shape, recipe: StageRecipe, settings: TrainSettings, longes
     width, most = _width(settings), fullest(recipe.batching, longest)
     states, on_host = _states(shape, settings, gpus.count)
     parts = 1 if settings.zero_stage == 0 else gpus.count
-    # Gradients in float32 for a fused AdamW; stage 3 goes through the parameters in groups of `sub_group_size`.
+    # Gradients put in a row, and that in float32 for a fused AdamW; stage 3 goes through the parameters in groups of `sub_group_size`.
     stepped = min(shape.trained / parts, LIVE_ELEMENTS if settings.zero_stage == 3 else shape.trained)
     return Memory(
         **states,
         activations=kept_bytes(shape, recipe, settings, most) + _working_bytes(shape, recipe, settings, most),
         logits=_logits(shape, recipe, settings, most),
         buckets=_buckets(shape, settings),
-        step=4.0 * stepped if settings.offload.optimizer == "gpu" else 0.0,
+        step=(width % 4 + 4.0) * stepped if settings.offload.optimizer == "gpu" else 0.0,
         reserve=CONTEXT_BYTES + FRAGMENTED * gpus.memory_bytes,
         loading=float(width * shape.parameters),
         host=on_host,
@@ -155,7 +155,7 @@ def kept_bytes(shape: Shape, recipe: StageRecipe, settings: TrainSettings, most:
     patches, tokens = most.patches, most.tokens
     total = 0.0
     if "vision" in recipe.trainable:
-        layer = _layer_bytes(shape.vision, width, learns=True, inputs=True, rank=0, pairs=0.0)
+        layer = _vision_layer(shape, settings)
         total += patches * shape.vision.layers * (width * shape.vision.hidden if "vision" in again else layer)
         total += patches * width * PATCH_VALUES
     if "projector" in recipe.trainable:
@@ -174,7 +174,7 @@ def _working_bytes(shape: Shape, recipe: StageRecipe, settings: TrainSettings, m
     tower = patches * width * (6.0 * shape.vision.hidden + 3.0 * shape.vision.intermediate)
     pixels = patches * PATCH_VALUES * (4.0 + width)  # as they come, and as the tower takes them
     if recipe.objective == "sight":
-        return pixels + tower + patches * _layer_bytes(shape.vision, width, learns=True, inputs=True, rank=0, pairs=0.0)
+        return pixels + tower + patches * _vision_layer(shape, settings)
     layer = _text_layer(shape, recipe, settings, most) + width * (4.0 * shape.text.hidden + 3.0 * shape.text.intermediate)
     return pixels + max(tower, most.tokens * layer)
 
@@ -184,22 +184,31 @@ def _learns(recipe: StageRecipe) -> bool:
     return "language" in recipe.trainable and recipe.lora is None
 
 
+def _vision_layer(shape: Shape, settings: TrainSettings) -> float:
+    compiled = settings.compile and settings.attention not in ("sdpa", "eager")
+    return _layer_bytes(shape.vision, _width(settings), learns=True, inputs=True, rank=0, pairs=0.0, compiled=compiled)
+
+
 def _text_layer(shape: Shape, recipe: StageRecipe, settings: TrainSettings, most: Fullest) -> float:
     width = _width(settings)
     # The mask lies there once for all heads; eager attention keeps scores and weights of every head.
     mask = width * most.row if settings.attention == "sdpa" else 0.0
     pairs = most.row * shape.text.heads * (4.0 + 2.0 * width) if settings.attention == "eager" else mask
     inputs = _learns(recipe) or shape.rank > 0 or settings.zero_stage == 3  # whose own linear layer keeps its input, learning or not
-    return _layer_bytes(shape.text, width, learns=_learns(recipe), inputs=inputs, rank=shape.rank, pairs=pairs)
+    return _layer_bytes(shape.text, width, learns=_learns(recipe), inputs=inputs, rank=shape.rank, pairs=pairs, compiled=settings.compile)
 
 
-def _layer_bytes(tower: Tower, width: int, *, learns: bool, inputs: bool, rank: int, pairs: float) -> float:
+def _layer_bytes(tower: Tower, width: int, *, learns: bool, inputs: bool, rank: int, pairs: float, compiled: bool) -> float:
     """What one layer keeps of one token.
 
     The input of each norm in float32; queries, keys, values and the outcome of attention; the gate before and after its activation and
     what it is multiplied with. With `inputs` those of queries, keys and values, of the MLP and of its last projection (the outcome's
     projection has the outcome); with `learns` what the norms' weights scale. `pairs` is that of the scores.
+    What is `compiled` computes norms and activations again from their inputs, and keeps those, what attention has and gives, the gate and
+    what it is multiplied with; their product too where a weight learns from it.
     """
+    if compiled:
+        return width * (7.0 * tower.hidden + (3.0 if inputs else 2.0) * tower.intermediate + 7.0 * rank) + 4.0 * tower.heads + pairs
     norms = 2.0 * 4.0 * tower.hidden
     attention = 4.0 * width * tower.hidden + 4.0 * tower.heads
     mlp = 3.0 * width * tower.intermediate
@@ -264,7 +273,8 @@ def recommend(needs: Sequence[Need], settings: TrainSettings, gpus: Gpus) -> tup
     for stage, offload, again in _CHOICES:
         loss = "chunked" if settings.loss == "liger" and stage == 3 else settings.loss
         towers = ("language",) if again else ()
-        chosen = settings.model_copy(update={"zero_stage": stage, "offload": offload, "checkpointing": towers, "loss": loss})
+        changes = {"zero_stage": stage, "offload": offload, "checkpointing": towers, "loss": loss, "compile": settings.compile and stage < 3}
+        chosen = settings.model_copy(update=changes)
         sized = [_largest(need, chosen, gpus) for need in needs]
         found = [need for need in sized if need is not None]
         if len(found) == len(needs):
@@ -305,6 +315,7 @@ def overrides(needs: Sequence[Need], settings: TrainSettings, workers: int) -> s
         "offload.optimizer": settings.offload.optimizer,
         "offload.parameters": settings.offload.parameters,
         "loss": settings.loss,
+        "compile": str(settings.compile).lower(),
     }
     for need in needs:
         sizes = need.recipe.batching.model_dump(exclude={"kind", "by_length"})

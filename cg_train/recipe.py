@@ -248,7 +248,9 @@ class TrainSettings(Settings):
         default="sdpa",
         description="varlen: within the samples of packs, on CUDA by torch's own flash attention; the others are of transformers",
     )
-    compile: bool = Field(default=False, description="layers of the language model compiled by torch.compile, on CUDA")
+    compile: bool = Field(
+        default=False, description="layers compiled by torch.compile: those of the language model, with attention varlen the tower's too"
+    )
     zero_stage: Literal[0, 1, 2, 3] = 2
     offload: OffloadSettings = OffloadSettings()
     checkpointing: tuple[Tower, ...] = Field(
@@ -282,6 +284,12 @@ class TrainSettings(Settings):
                 raise ValueError("attention varlen reads packs: set batching to {kind: packed} in base, stage1 and stage2, or use sdpa")
             if self.compute.gpu and self.precision != "bfloat16":
                 raise ValueError("attention varlen needs precision bfloat16 on GPUs; or use sdpa")
+        return self
+
+    @model_validator(mode="after")
+    def _whole_layers(self) -> Self:
+        if self.compile and self.zero_stage == 3:
+            raise ValueError("compile takes layers whole, which zero_stage 3 scatters; use zero_stage 1 or 2, or no compile")
         return self
 
     @model_validator(mode="after")

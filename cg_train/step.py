@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 Targets = Callable[[Mapping[str, "torch.Tensor"]], "torch.Tensor"]
-"""How many targets carry a loss in the inputs of one micro-batch, as a tensor on their device."""
+"""How many targets carry a loss in the inputs of one micro-batch, as a tensor."""
 _IGNORED = -100
 """Label of a token that carries no loss (the convention of torch's cross-entropy)."""
 
@@ -278,15 +278,14 @@ def _one_step(engine: Any, batch: StepBatch, targets: Targets) -> tuple[float, i
     import torch
     import torch.distributed as dist
 
-    micro = [to_device(inputs, engine.device) for inputs in batch.micro_batches]
-    tokens = torch.stack([targets(inputs) for inputs in micro]).sum()
+    tokens = torch.stack([targets(inputs) for inputs in batch.micro_batches]).sum().to(engine.device)
     dist.all_reduce(tokens)
     # DeepSpeed averages gradients over workers and adds up those of micro-batches; dividing by this makes that the mean over all targets.
     share = tokens / dist.get_world_size()
     total = torch.zeros((), device=engine.device, dtype=torch.float64)
-    for number, inputs in enumerate(micro, start=1):
-        engine.set_gradient_accumulation_boundary(number == len(micro))
-        loss = engine(**inputs, num_items_in_batch=share).loss
+    for number, inputs in enumerate(batch.micro_batches, start=1):
+        engine.set_gradient_accumulation_boundary(number == len(batch.micro_batches))
+        loss = engine(**to_device(inputs, engine.device), num_items_in_batch=share).loss
         engine.backward(loss)
         total += loss.detach().double() / dist.get_world_size()
     engine.step()

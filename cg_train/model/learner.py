@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping
+import inspect
+import os
+import shutil
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
+from torch.utils.checkpoint import checkpoint
 
+from cg_data.errors import ConfigError
 from cg_data.settings import PageSettings
 from cg_data.shards import read_annotations
 from cg_train.batches import Collate
@@ -55,15 +60,32 @@ def learning(model: Any, recipe: StageRecipe, settings: TrainSettings) -> tuple[
         ConfigError: see `set_trainable` and `cg_train.model.answers.answer_loss`.
     """
     model.config.text_config.use_cache = False  # of keys and values, which training has no use for
-    for tower in checkpointed(recipe, settings.checkpointing):
-        part = {"vision": model.model.visual, "language": model.model.language_model}[tower]
-        part.activation_checkpointing_enable({"use_reentrant": False})
-    if settings.compile:
-        for layer in model.model.language_model.layers:
-            for part in (layer.input_layernorm, layer.post_attention_layernorm, layer.mlp):  # between them attention breaks the graph
-                part.compile(dynamic=True)
+    again = checkpointed(recipe, settings.checkpointing)
+    for tower, layers in {"vision": model.model.visual.blocks, "language": model.model.language_model.layers}.items():
+        broken = tower == "vision" and settings.attention in ("sdpa", "eager")  # these go through the windows of a page one by one
+        _set_forward(layers, again=tower in again, compiled=settings.compile and not broken)
     model, _ = set_trainable(model, recipe.trainable, recipe.lora, seed=recipe.seed)
     return model, model if settings.loss == "full" else AnswerReader(model, answer_loss(settings.loss))
+
+
+def _set_forward(layers: Sequence[Any], *, again: bool, compiled: bool) -> None:
+    """Let layers of one kind be computed `again` in the backward pass instead of kept (Chen et al. 2016), and `compiled`: all by one graph,
+    in which norms, rotations and activations are fused and any length is welcome.
+
+    What is compiled is a layer without the checkpointing of transformers, in which a graph would break.
+    """
+    forward = torch.compile(inspect.unwrap(type(layers[0]).forward), dynamic=True) if compiled else None
+    for layer in layers:
+        if forward is not None:
+            layer.forward = functools.partial(forward, layer)
+        if again:
+            layer.forward = functools.partial(checkpoint, layer.forward, use_reentrant=False)
+
+
+def _made_for(dtype: torch.dtype, together: Callable[..., Batch], *args: Any, **kwargs: Any) -> Batch:
+    """With pixels as the tower would turn them first thing, so that half as much goes to the GPU."""
+    batch = together(*args, **kwargs)
+    return batch | {"pixel_values": batch["pixel_values"].to(dtype)}
 
 
 def load_learner(
@@ -79,8 +101,10 @@ def load_learner(
     """The model at `source`, ready to learn by `recipe`; `annotations_uri` is read for the objective "sight" alone.
 
     Raises:
-        UserError: see `load_model`, `set_trainable` and `cg_train.model.answers.answer_loss`.
+        UserError: see `load_model`, `set_trainable` and `cg_train.model.answers.answer_loss`; or there is nothing that compiles.
     """
+    if settings.compile and not any(shutil.which(name) for name in (os.environ.get("CC", "cc"), "gcc", "clang")):
+        raise ConfigError("train.compile: no C compiler here, and torch.compile needs one. Install gcc on every node, or set it to false.")
     dtype = torch.float32 if settings.precision == "float32" else torch.bfloat16
     loaded = load_model(source, dtype=dtype, attention=settings.attention, device=device)
     together: Callable[..., Batch] = training_batch
@@ -89,7 +113,7 @@ def load_learner(
     model, network = learning(loaded.model, recipe, settings)
     targets: Targets = answer_targets
     collate: Collate = functools.partial(
-        together, processor=loaded.processor, page=page, pictures=settings.pictures, max_tokens=recipe.max_tokens
+        _made_for, dtype, together, processor=loaded.processor, page=page, pictures=settings.pictures, max_tokens=recipe.max_tokens
     )
     if recipe.objective == "sight":
         annotations = {annotation.segment_id: annotation for annotation in read_annotations(annotations_uri)}

@@ -7,21 +7,18 @@ built for few versions of torch. On a CPU each sample and window goes through to
 
 from __future__ import annotations
 
-from collections.abc import MutableMapping
 from typing import Any
 
 import torch
 from torch.nn.functional import scaled_dot_product_attention
-from torch.utils.weak import WeakIdKeyDictionary
 from transformers import AttentionInterface, AttentionMaskInterface
 
 from cg_train.packs import packed_lengths
 
 _NAME, _OF_TOWER = "varlen", "flash_varlen"
 """By "flash" the tower of Qwen2.5-VL knows that it may give all its windows at once."""
-
-_extents_of: MutableMapping[torch.Tensor, tuple[torch.Tensor, int]] = WeakIdKeyDictionary()
-"""By the positions that all layers of one forward pass share, so that the GPU is asked once."""
+_ROWS_OF_PACK = 4
+"""Of the positions of a pack (`cg_train.model.pack`)."""
 
 
 def use_varlen(model: Any) -> None:
@@ -31,9 +28,9 @@ def use_varlen(model: Any) -> None:
         AttentionMaskInterface.register(name, _unmasked)
     model.set_attn_implementation(_NAME)
     model.model.visual.config._attn_implementation = _OF_TOWER  # transformers would look for a package of that name
+    model.model.language_model.register_forward_pre_hook(_with_extents, with_kwargs=True)
 
 
-@torch.compiler.disable
 def varlen_attention(
     module: Any,
     query: torch.Tensor,
@@ -42,28 +39,25 @@ def varlen_attention(
     attention_mask: None,
     *,
     scaling: float,
-    position_ids: torch.Tensor | None = None,
-    cu_seq_lens_q: torch.Tensor | None = None,
-    max_length_q: int | None = None,
+    cu_seq_lens_q: torch.Tensor,
+    max_length_q: int,
     is_causal: bool | None = None,
     **_: Any,
 ) -> tuple[torch.Tensor, None]:
-    """An attention function of transformers. The tower gives the ends of its windows, a language layer the positions `(1, length)` of a
-    pack (row 0 of `cg_train.model.pack`).
+    """An attention function of transformers. The tower gives the ends of its windows, `_with_extents` those of samples.
 
     Args:
         query: `(1, heads, length, width)`, on CUDA bfloat16 or float16; `key` and `value` may have fewer heads (Ainslie et al. 2023).
+        cu_seq_lens_q: where samples or windows begin and the last one ends, int32 `(samples + 1,)`.
+        max_length_q: the length of the longest.
 
     Returns:
         `(1, length, heads, width)`.
     """
-    if cu_seq_lens_q is None or max_length_q is None:
-        assert position_ids is not None
-        cu_seq_lens_q, max_length_q = extents(position_ids)
     shared = query.shape[1] // key.shape[1]
     rows = query[0], key[0].repeat_interleave(shared, 0), value[0].repeat_interleave(shared, 0)
     q, k, v = (row.transpose(0, 1) for row in rows)
-    attend = _on_cuda if query.is_cuda else _one_by_one
+    attend = _on_cuda if query.is_cuda else _on_cpu
     return attend(q, k, v, cu_seq_lens_q, max_length_q, scaling, module.is_causal if is_causal is None else is_causal)[None], None
 
 
@@ -78,29 +72,38 @@ def _on_cuda(
     return out
 
 
-def _one_by_one(
+def _on_cpu(
     query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, ends: torch.Tensor, longest: int, scaling: float, causal: bool
 ) -> torch.Tensor:
-    lengths = ends.diff().tolist()
-    parts = zip(*(torch.split(row.transpose(0, 1), lengths, dim=1) for row in (query, key, value)), strict=True)
+    q, k, v = heads = [row.transpose(0, 1) for row in (query, key, value)]
+    if torch.compiler.is_compiling():  # a graph cannot hang on the number of samples: a mask then
+        place = torch.arange(len(query))
+        sample = torch.bucketize(place, ends, right=True)
+        seen = (sample[:, None] == sample) & ((place[:, None] >= place) | (not causal))
+        return scaled_dot_product_attention(q, k, v, attn_mask=seen, scale=scaling).transpose(0, 1)
+    parts = zip(*(torch.split(row, ends.diff().tolist(), dim=1) for row in heads), strict=True)
     return torch.cat([scaled_dot_product_attention(q, k, v, is_causal=causal, scale=scaling) for q, k, v in parts], dim=1).transpose(0, 1)
+
+
+def _with_extents(_: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Tell all layers of one forward pass where samples begin; the GPU is asked once.
+
+    Raises:
+        ValueError: it is no pack, as of a padded batch, whose mask this attention cannot keep.
+    """
+    positions = kwargs.get("position_ids")
+    if kwargs.get("attention_mask") is not None or positions is None or positions.shape[0] != _ROWS_OF_PACK:
+        raise ValueError("attention varlen takes packs, not padded batches")
+    ends, longest = extents(positions[0])
+    return args, kwargs | {"cu_seq_lens_q": ends, "max_length_q": longest}
 
 
 def extents(position_ids: torch.Tensor) -> tuple[torch.Tensor, int]:
     """Where samples begin and the last one ends, int32 `(samples + 1,)`, and the length of the longest, from positions `(1, length)` that
     begin at zero with each sample."""
-    known = _extents_of.get(position_ids)
-    if known is None:
-        lengths = packed_lengths(position_ids)
-        known = torch.nn.functional.pad(lengths.cumsum(0), (1, 0)).to(torch.int32), int(lengths.max())
-        _extents_of[position_ids] = known
-    return known
+    lengths = packed_lengths(position_ids)
+    return torch.nn.functional.pad(lengths.cumsum(0), (1, 0)).to(torch.int32), int(lengths.max())
 
 
-def _unmasked(*_: Any, attention_mask: torch.Tensor | None = None, **__: Any) -> None:
-    """
-    Raises:
-        ValueError: a mask of padding is given, which this attention cannot keep.
-    """
-    if attention_mask is not None:
-        raise ValueError("attention varlen takes packs, not padded batches")
+def _unmasked(*_: Any, **__: Any) -> None:
+    """No mask of transformers."""

@@ -178,6 +178,42 @@ A100 = Gpus(count=8, memory_bytes=80e9, name="A100")
 TUNE = STAGE2.model_copy(update={"global_batch": 256})
 
 
+def test_optimizer_steps_with_one_more_copy_in_the_weights_precision_than_float32_has() -> None:
+    shape, settings = _planned(TUNE, A100)
+    of_bfloat16 = memory_of(shape, TUNE, settings, PAPER, A100).step
+    of_float32 = memory_of(shape, TUNE, settings_of(TUNE, precision="float32"), PAPER, A100).step
+    assert of_bfloat16 == pytest.approx(of_float32 * 6 / 4)
+
+
+AGAIN: Mapping[str, Any] = {"checkpointing": ["language"]}
+ONE_STEP: Mapping[str, Any] = {"compile": True, "zero_stage": 1}
+
+
+@pytest.mark.parametrize(
+    ("recipe", "size", "changes", "backward_gb", "update_gb"),
+    [
+        (STAGE2, "3B", AGAIN, 61.1, 70.0),
+        (STAGE2, "3B", {**AGAIN, "compile": True}, 60.7, 70.0),
+        (STAGE2, "3B", {**AGAIN, **ONE_STEP}, 57.9, 70.0),
+        (STAGE2, "3B", ONE_STEP, 80.1, 70.0),
+        (STAGE1, "3B", ONE_STEP, 27.3, 8.3),
+        (ADAPTERS.model_copy(update={"lora": LoraSettings(rank=16)}), "7B", {**AGAIN, **ONE_STEP}, 22.8, 18.5),
+    ],
+    ids=["again", "compiled and again", "gradients sent once", "compiled and kept", "stage 1", "adapters"],
+)
+def test_plan_is_within_a_tenth_of_what_an_h100_measured(
+    recipe: StageRecipe, size: str, changes: Mapping[str, Any], backward_gb: float, update_gb: float
+) -> None:
+    """`benchmarks/train_step.py`, 2026-11-27: ten packs of 6,860 tokens and six or seven pages each."""
+    gpus = Gpus(count=1, memory_bytes=85.0e9, name="H100")
+    packed = recipe.model_copy(update={"batching": PackedBatches(tokens=6860, images=7)})
+    shape, settings = _planned(packed, gpus, size=size, attention="varlen", loss="chunked", **changes)
+    memory = memory_of(shape, packed, settings, Longest(tokens=1360, patches=3040, targets=300), gpus)
+    held = memory.states + memory.buckets
+    assert (held + memory.activations + memory.logits) / 1e9 == pytest.approx(backward_gb, rel=0.1)
+    assert (held + memory.step) / 1e9 == pytest.approx(update_gb, rel=0.1)
+
+
 def test_sixteen_bytes_a_parameter_at_zero_stage_0_and_their_parts_at_stage_3() -> None:
     """Figure 1 of the ZeRO paper: 7.5 billion parameters on 64 GPUs take 120 GB, 31.4, 16.6 and 1.9 GB of states."""
     large = config_of(settings_of(STAGE1, source="Qwen/Qwen2.5-VL-7B-Instruct"))
@@ -264,6 +300,17 @@ def test_packs_that_are_recommended_hold_the_longest_sample_and_more_where_there
         assert f"--set train.stage2.batching.tokens={batching.tokens} " in overrides(*better, gpus.count)
         found.append((better[1].zero_stage, batching.tokens))
     assert found[0] != found[1]
+
+
+def test_what_is_recommended_with_scattered_weights_is_not_compiled() -> None:
+    packed = STAGE2.model_copy(update={"global_batch": 256, "batching": PackedBatches(tokens=4096, images=8)})
+    gpus = Gpus(count=8, memory_bytes=40e9, name="small")
+    shape, settings = _planned(packed, gpus, size="7B", loss="chunked", compile=True)
+    better = recommend([Need(name="stage2", recipe=packed, shape=shape, longest=PAPER)], settings, gpus)
+    assert better is not None
+    assert better[1].zero_stage == 3
+    assert "--set train.compile=false" in overrides(*better, gpus.count)
+    TrainSettings.model_validate(better[1].model_dump())
 
 
 def test_a_full_pack_takes_what_as_many_tokens_of_a_padded_micro_batch_take() -> None:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 import torch
 
+from cg_data.records import Sample
 from cg_train.model.learner import Learner, load_learner
-from cg_train.recipe import StageRecipe, Tower, TrainSettings
+from cg_train.recipe import PackedBatches, StageRecipe, Tower, TrainSettings
 from cg_train.step import answer_targets
-from tests.cg_train.model_small import PAGE, SAMPLES, batch_of
+from tests.cg_train.model_small import PAGE, SAMPLES
 
 STAGE1 = StageRecipe(mixture={"open": 1.0}, steps=1, trainable=("projector",))  # type: ignore[arg-type]
 STAGE2 = STAGE1.model_copy(update={"trainable": ("projector", "language")})
@@ -21,7 +24,7 @@ def _learner(folder: str, annotations_uri: str, recipe: StageRecipe, **settings:
     return load_learner(
         folder,
         recipe=recipe,
-        settings=TrainSettings(precision="float32", stage1=recipe, stage2=recipe, **settings),
+        settings=TrainSettings.model_validate({"precision": "float32", "stage1": recipe, "stage2": recipe, **settings}),
         page=PAGE,
         annotations_uri=annotations_uri,
         about={},
@@ -36,9 +39,14 @@ def _gradients(learner: Learner) -> tuple[dict[str, torch.Tensor], dict[str, int
     layers += [("language", b.input_layernorm) for b in learner.model.model.language_model.layers]
     for tower, layer in layers:
         layer.register_forward_hook(lambda *_, tower=tower: counts.update({tower: counts[tower] + 1}))
-    batch = batch_of(SAMPLES[:3], learner.processor)
+    return _step(learner, SAMPLES[:3]), counts
+
+
+def _step(learner: Learner, samples: Sequence[Sample]) -> dict[str, torch.Tensor]:
+    learner.network.zero_grad()
+    batch = learner.collate(samples, [sample.eeg_uv for sample in samples])
     learner.network(**batch, num_items_in_batch=answer_targets(batch)).loss.backward()
-    return {name: p.grad for name, p in learner.network.named_parameters() if p.grad is not None}, counts
+    return {name: p.grad for name, p in learner.network.named_parameters() if p.grad is not None}
 
 
 @pytest.mark.parametrize(
@@ -66,3 +74,36 @@ def test_layers_are_computed_twice_where_asked_and_gradients_flow_and_gradients_
 def test_a_stage_that_reads_answers_alone_declares_the_same_parameters(model_folder: str, annotations_uri: str) -> None:
     full, chunked = (_learner(model_folder, annotations_uri, STAGE2, loss=loss) for loss in ("full", "chunked"))
     assert {f"model.{name}" for name in full.declared} == chunked.declared
+
+
+def test_pixels_are_those_that_the_tower_would_make_of_them(model_folder: str, annotations_uri: str) -> None:
+    learners = [_learner(model_folder, annotations_uri, STAGE2, precision=precision) for precision in ("float32", "bfloat16")]
+    whole, half = (one.collate(SAMPLES[:2], [sample.eeg_uv for sample in SAMPLES[:2]])["pixel_values"] for one in learners)
+    assert (whole.dtype, half.dtype) == (torch.float32, torch.bfloat16)
+    assert torch.equal(whole.to(torch.bfloat16), half)
+
+
+PACKED = STAGE2.model_copy(update={"batching": PackedBatches(tokens=2048, images=8)})
+
+
+@pytest.mark.parametrize("towers", [(), ("language",)], ids=["kept", "again"])
+def test_compiled_layers_are_graphs_without_a_break_for_packs_of_any_length_and_gradients_are_equal(
+    model_folder: str, annotations_uri: str, towers: tuple[Tower, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The graphs without the code that would be made of them."""
+    graphs: list[Any] = []
+
+    def traced(graph: Any, inputs: Any) -> Any:
+        graphs.append(graph)
+        return torch._dynamo.lookup_backend("aot_eager")(graph, inputs)
+
+    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend=traced, fullgraph=True))
+    plain = _step(_learner(model_folder, annotations_uri, PACKED), SAMPLES[:4])
+    compiled = _learner(model_folder, annotations_uri, PACKED, checkpointing=towers, attention="varlen", compile=True)
+    found = _step(compiled, SAMPLES[:4])
+    made = len(graphs)
+    _step(compiled, SAMPLES[4:7])
+    assert len(graphs) == made > 0
+    assert plain.keys() == found.keys()
+    for name, gradient in plain.items():
+        torch.testing.assert_close(found[name], gradient, rtol=1e-4, atol=1e-6)

@@ -19,6 +19,7 @@ RECIPE = StageRecipe(mixture={"open": 1.0}, steps=1, trainable=("projector",))  
         ({"zero_stage": 2, "offload": {"parameters": "cpu"}}, r"offload\.parameters.* zero_stage 3"),
         ({"zero_stage": 2, "offload": {"optimizer": "nvme", "nvme_folder": "/n"}}, "nvme, need zero_stage 3"),
         ({"zero_stage": 3, "offload": {"optimizer": "nvme"}}, r"nvme needs offload\.nvme_folder"),
+        ({"zero_stage": 3, "compile": True}, "compile takes layers whole, which zero_stage 3 scatters"),
         ({"zero_stage": 3, "loss": "liger"}, "liger reads the weights of the output layer, .* use chunked"),
     ],
 )
