@@ -273,7 +273,8 @@ def recommend(needs: Sequence[Need], settings: TrainSettings, gpus: Gpus) -> tup
     for stage, offload, again in _CHOICES:
         loss = "chunked" if settings.loss == "liger" and stage == 3 else settings.loss
         towers = ("language",) if again else ()
-        changes = {"zero_stage": stage, "offload": offload, "checkpointing": towers, "loss": loss, "compile": settings.compile and stage < 3}
+        layers = settings.compile and stage < 3
+        changes = {"zero_stage": stage, "offload": offload, "checkpointing": towers, "loss": loss, "compile": layers}
         chosen = settings.model_copy(update=changes)
         sized = [_largest(need, chosen, gpus) for need in needs]
         found = [need for need in sized if need is not None]
