@@ -5,8 +5,8 @@
 
 RUN is a finished run folder of the preset tiny; the samples are those of its stage 2, the model is its `base`. TRL gets what its
 documentation asks for: conversations with PNG files, batches of four, no packing (it has none for pictures). Ours reads shards, draws
-pages when they are needed, packs, and reads the logits of answers alone. Both step with AdamW, ours in DeepSpeed's engine as always, TRL
-without it. They take turns; the first two optimiser steps do not count.
+pages when they are needed, packs, and reads the logits of answers alone. Both step with AdamW, ours in DeepSpeed's engine as always (ZeRO
+stage 2), TRL with and without it. They take turns; the first two optimiser steps do not count.
 """
 
 from __future__ import annotations
@@ -27,9 +27,11 @@ import torch
 from cg_data.records import Sample
 from cg_train.batches import SampleStore
 from cg_train.plan import make_plan
+from cg_train.step import import_deepspeed
 from cluster.config import RunConfig, read_preset, resolve_config
 
 BATCH, GLOBAL_BATCH, UNSTEADY = 4, 16, 2
+TRL, TRL_DEEPSPEED = "TRL", "TRL, DeepSpeed"
 
 
 def config_of(samples: int, way: str) -> RunConfig:
@@ -67,8 +69,21 @@ def ours(run: str, config: RunConfig) -> float:
     return sum(line["samples"] for line in lines) / sum(line["seconds"] for line in lines)
 
 
-def theirs(run: str, config: RunConfig) -> float:
+ZERO = {
+    "zero_optimization": {"stage": 2},
+    "train_micro_batch_size_per_gpu": "auto",
+    "gradient_accumulation_steps": "auto",
+    "gradient_clipping": "auto",
+    "zero_allow_untested_optimizer": True,
+    "zero_force_ds_cpu_optimizer": False,  # it would have to be compiled
+}
+"""DeepSpeed for TRL, as transformers documents it."""
+
+
+def theirs(run: str, config: RunConfig, *, deepspeed: bool) -> float:
     """Samples a second of `SFTTrainer.train`, from the end of its second optimiser step on."""
+    if deepspeed:
+        import_deepspeed(gpu=False)
     from datasets import Dataset, Image, List
     from transformers import AutoProcessor, Qwen2_5_VLForConditionalGeneration, TrainerCallback
     from trl import SFTConfig, SFTTrainer
@@ -103,6 +118,7 @@ def theirs(run: str, config: RunConfig) -> float:
             logging_steps=1000,
             dataloader_num_workers=0,
             disable_tqdm=True,
+            deepspeed=ZERO if deepspeed else None,
         )
         processor = AutoProcessor.from_pretrained(f"{run}/models/base")
         SFTTrainer(model=model, args=arguments, train_dataset=data, processing_class=processor, callbacks=[Clock()]).train()
@@ -128,11 +144,14 @@ def conversation(sample: Sample, config: RunConfig, file: Path) -> dict[str, Any
 
 
 def measured(way: str, run: str, samples: int) -> float:
+    os.environ["OMP_NUM_THREADS"] = "1"  # accelerate would take two
     torch.set_num_threads(1)
     config = config_of(samples, way)
-    if way == "TRL":
-        return theirs(run, config)
+    if way == TRL:
+        return theirs(run, config, deepspeed=False)
     os.environ |= {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29591"}
+    if way == TRL_DEEPSPEED:
+        return theirs(run, config, deepspeed=True)
     return ours(run, config)
 
 
@@ -147,14 +166,14 @@ def main() -> None:
     if options.way is not None:
         sys.stdout.write(f"\n{json.dumps(measured(options.way, run, options.samples))}\n")
         return
-    ways = ["TRL", "padded", "packed"]
+    ways = [TRL, TRL_DEEPSPEED, "padded", "packed"]
     best = dict.fromkeys(ways, 0.0)
     for _ in range(options.rounds):
         for way in ways:
             done = subprocess.run([sys.executable, *sys.argv, "--way", way], stdout=subprocess.PIPE, text=True, check=True)
             best[way] = max(best[way], float(json.loads(done.stdout.splitlines()[-1])))
     for way, rate in best.items():
-        sys.stdout.write(f"{way:20s} {rate:8.2f} samples/s {rate / best['TRL']:6.2f} times TRL\n")
+        sys.stdout.write(f"{way:20s} {rate:8.2f} samples/s {rate / best[TRL]:6.2f} times TRL\n")
 
 
 if __name__ == "__main__":
