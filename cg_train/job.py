@@ -12,6 +12,7 @@ import functools
 import logging
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     import ray.train.torch
 
 _POLL_S = 0.5
+_UPLOAD_POLL_S = 0.05
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -212,6 +214,7 @@ def _summary(journal: Journal) -> dict[str, Any]:
 def _stages_worker(jobs: Sequence[StageJob], tiny_folder: str, system_every_s: float | None) -> UserError | None:
     context = _prepare_worker(jobs[0].settings.compute)
     rank, workers = context.get_world_rank(), context.get_world_size()
+    uploads = _Uploads()
     with _checkpoint_folders() as folders:
         try:
             store = open_store(jobs[0])
@@ -221,7 +224,7 @@ def _stages_worker(jobs: Sequence[StageJob], tiny_folder: str, system_every_s: f
                     continue
                 label = f"{job.name}-{job.identity[:12]}"
                 mine = [folder for folder in folders if folder.name.startswith(_checkpoint_name(label, ""))]
-                keeper = Keeper(resume_from=mine, keep=functools.partial(_report, label, [folder.name for folder in mine]))
+                keeper = Keeper(resume_from=mine, keep=functools.partial(uploads.keep, label, [folder.name for folder in mine]))
                 with watched(Path(job.work_folder), system_every_s):
                     run_stage(job, store, rank=rank, workers=workers, keeper=keeper)
         except UserError as error:
@@ -278,7 +281,7 @@ def _detector_worker(job: DetectorJob, system_every_s: float | None) -> dict[str
     context = _prepare_worker(job.recipe.compute)
     with _checkpoint_folders() as folders:
         try:
-            keeper = Keeper(resume_from=folders, keep=functools.partial(_report, DETECTOR, [folder.name for folder in folders]))
+            keeper = Keeper(resume_from=folders, keep=functools.partial(_Uploads().keep, DETECTOR, [folder.name for folder in folders]))
             with watched(Path(job.work_folder), system_every_s):
                 return run_detector(job, rank=context.get_world_rank(), workers=context.get_world_size(), keeper=keeper)
         except UserError as error:
@@ -400,20 +403,35 @@ def _checkpoint_name(label: str, step: str) -> str:
     return f"checkpoint-{label}-{step}"
 
 
-def _report(label: str, registered: Sequence[str], folder: Path | None, step: int) -> None:
-    """Hand this worker's part of a checkpoint to Ray, which merges the parts of all and registers them as one.
+class _Uploads:
+    """A worker's parts of checkpoints on their way to Ray, which merges the parts of all and registers them as one; one at a time, while
+    training goes on."""
 
-    A group that died before its checkpoint was registered leaves parts behind: those of as many workers are written over, those of
-    another number must not get between these. One that is made anew because it was damaged gets a name of its own too, for Ray will
-    delete the folder of the damaged one.
-    """
-    import ray.train
+    def __init__(self) -> None:
+        self._sent: Path | None = None
 
-    part = None if folder is None else ray.train.Checkpoint.from_directory(str(folder))
-    name = _checkpoint_name(label, f"{step:08d}-of-{ray.train.get_context().get_world_size()}")
-    while name in registered:
-        name += "-again"
-    ray.train.report({"step": step}, checkpoint=part, checkpoint_dir_name=name)
+    def keep(self, label: str, registered: Sequence[str], folder: Path | None, step: int) -> None:
+        """Send `folder`, after the one before has arrived.
+
+        A group that died before its checkpoint was registered leaves parts behind: those of as many workers are written over, those of
+        another number must not get between these. One that is made anew because it was damaged gets a name of its own too, for Ray will
+        delete the folder of the damaged one.
+        """
+        import ray.train
+
+        while self._sent is not None and self._sent.exists():  # Ray deletes it then; if it cannot be sent, Ray ends this process
+            time.sleep(_UPLOAD_POLL_S)
+        self._sent = folder
+        name = _checkpoint_name(label, f"{step:08d}-of-{ray.train.get_context().get_world_size()}")
+        while name in registered:
+            name += "-again"
+        ray.train.report(
+            {"step": step},
+            checkpoint=None if folder is None else ray.train.Checkpoint.from_directory(str(folder)),
+            checkpoint_dir_name=name,
+            checkpoint_upload_mode=ray.train.CheckpointUploadMode.ASYNC,
+            delete_local_checkpoint_after_upload=True,
+        )
 
 
 def _absolute(uri: str) -> str:

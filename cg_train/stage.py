@@ -7,7 +7,6 @@ import dataclasses
 import functools
 import os
 import shutil
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -116,6 +115,7 @@ def run_stage(job: StageJob, store: SampleStore, *, rank: int, workers: int, kee
         UserError: on all workers alike.
     """
     deepspeed, device = _init_group(job), _device(job)
+    together(lambda: checkpoint.sweep_parts(job.work_folder), device)
     whole = checkpoint.newest_whole(keeper.resume_from, rank=rank, workers=workers)
     states = together(lambda: _put_together(job, whole, rank, workers), device)
     config = engine_config(job.recipe, job.settings, workers, universal=states is not None)
@@ -140,7 +140,7 @@ def run_stage(job: StageJob, store: SampleStore, *, rank: int, workers: int, kee
         stop.hear(look)
         together(functools.partial(journals.note, last, look), device)
         if stop.reached or last.step % job.recipe.checkpoint_every == 0 or last.step == plan.steps:
-            _keep(engine, keeper, checkpoint.Position(step=last.step, fingerprint=name))
+            _keep(job, engine, keeper, checkpoint.Position(step=last.step, fingerprint=name))
         if stop.reached:
             break
     with _whole_parameters(deepspeed, engine.module, job.settings.zero_stage):
@@ -229,10 +229,10 @@ def _put_together(job: StageJob, folder: Path | None, rank: int, workers: int) -
     return into
 
 
-def _keep(engine: Any, keeper: checkpoint.Keeper, position: checkpoint.Position) -> None:
-    with tempfile.TemporaryDirectory(prefix="cg-checkpoint-") as folder:
-        checkpoint.save(engine, Path(folder), position)
-        keeper.keep(Path(folder), position.step)
+def _keep(job: StageJob, engine: Any, keeper: checkpoint.Keeper, position: checkpoint.Position) -> None:
+    with checkpoint.part_folder(job.work_folder) as folder:
+        checkpoint.save(engine, folder, position)
+    keeper.keep(folder, position.step)
 
 
 def _lengths(job: StageJob, store: SampleStore, rows: Rows, learner: Learner, *, rank: int, workers: int) -> SampleLengths | None:
