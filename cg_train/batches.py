@@ -1,10 +1,10 @@
-"""From planned sample ids to batches of tensors: shards read by row group, pages drawn and text encoded one step ahead."""
+"""From planned sample ids to batches of tensors: shards read by row group, pages drawn and text encoded before they are asked for."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -132,7 +132,11 @@ class BatchMaker:
         return sample.eeg_uv * np.float32(gain(sample.sample_id, step=step, seed=self.seed, gain_log2=self.gain_log2))
 
 
-def prefetched(make: Callable[[int], _T], steps: Iterable[int]) -> Iterator[Callable[[], _T]]:
+Feed = Callable[[BatchMaker, range], Generator[Callable[[], StepBatch], None, None]]
+"""Who has the batches of some steps made, and hands them over as `prefetched` does; closing it lets go of what it holds."""
+
+
+def prefetched(make: Callable[[int], _T], steps: Iterable[int]) -> Generator[Callable[[], _T], None, None]:
     """For each step a function that waits for its result, while one thread prepares the next ones.
 
     The result is behind a function so that an error of `make` reaches the caller at its own step, where all workers can agree on it.

@@ -1,4 +1,4 @@
-"""Ray Train around the training room: the only file here that knows Ray.
+"""Ray Train around the training room: this file and `cg_train.feed` (Ray Data) alone know Ray.
 
 A run is named by its storage folder and name; started again under the same name after any kind of death, it continues from the last
 checkpoint that Ray registered. A user's mistake is returned by the workers as a value, for an exception would make Ray start them again.
@@ -20,7 +20,7 @@ from cg_data import storage
 from cg_data.errors import ClusterError, UserError
 from cg_data.progress import Progress
 from cg_data.settings import PageSettings
-from cg_train.batches import SampleStore
+from cg_train.batches import Feed, SampleStore, prefetched
 from cg_train.checkpoint import Keeper
 from cg_train.detector_run import DETECTOR, DetectorJob, final_figures, run_detector
 from cg_train.follow import Following, tracked
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     import ray.train
     import ray.train.torch
 
-_POLL_S = 0.5
+_POLL_S = 1.0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -223,10 +223,18 @@ def _stages_worker(jobs: Sequence[StageJob], tiny_folder: str, system_every_s: f
                 mine = [folder for folder in folders if folder.name.startswith(_checkpoint_name(label, ""))]
                 keeper = Keeper(resume_from=mine, keep=functools.partial(_report, label, [folder.name for folder in mine]))
                 with watched(Path(job.work_folder), system_every_s):
-                    run_stage(job, store, rank=rank, workers=workers, keeper=keeper)
+                    run_stage(job, store, rank=rank, workers=workers, keeper=keeper, feed=_feed(job.settings.compute))
         except UserError as error:
             return error
     return None
+
+
+def _feed(compute: ComputeSettings) -> Feed:
+    if not compute.feed_actors:
+        return prefetched
+    from cg_train.feed import streamed
+
+    return functools.partial(streamed, actors=compute.feed_actors)
 
 
 def train_detector(
@@ -292,7 +300,7 @@ def _fit(worker: Callable[[], Any], *, name: str, folder: Path, compute: Compute
         UserError: worker 0 returned it, or it is what ended the workers.
     """
     # The controller registers checkpoints when it polls; what it has not registered is lost with the run.
-    os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")
+    os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "1")
     from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
     from ray.train.torch import TorchConfig
 
@@ -320,22 +328,36 @@ def _fit(worker: Callable[[], Any], *, name: str, folder: Path, compute: Compute
 
 
 def _trainer_class() -> type[ray.train.torch.TorchTrainer]:
-    """Ray's trainer without the helper actors that have nothing to do here, each of which imports Ray Train anew in a process of its own.
+    """Ray's trainer without the helper actors that have nothing to do here, each of which imports Ray Train anew in a process of its own
+    and takes most of a hundredth of a core as long as it lives.
 
-    One serves Ray Data sets, and training reads its shards itself. On a single node one more cleans up after a controller whose node
-    lives on, and one watches for the loss of other nodes.
+    One serves the Ray Data sets of a trainer, and here each worker has its own (`cg_train.feed`). On a single node one more cleans up after
+    a controller whose node lives on, one watches for the loss of other nodes, and one asks an autoscaler for more of them.
     """
     import ray
     from ray.train.torch import TorchTrainer
+    from ray.train.v2._internal.execution.scaling_policy import FixedScalingPolicy
 
-    idle = {"DatasetsCallback"}
-    if len(ray.nodes()) == 1:
+    alone, idle = len(ray.nodes()) == 1, {"DatasetsCallback"}
+    if alone:
         os.environ["RAY_TRAIN_ENABLE_PREEMPTION_WATCHER"] = "0"
         idle.add("PlacementGroupCleanerCallback")
+
+    class Contented(FixedScalingPolicy):
+        def after_controller_start(self, train_run_context: Any) -> None:
+            pass
+
+        def _maybe_send_resource_request(self) -> None:
+            pass
 
     class LeanTrainer(TorchTrainer):
         def _create_default_callbacks(self) -> list[Any]:
             return [callback for callback in super()._create_default_callbacks() if type(callback).__name__ not in idle]
+
+        def _initialize_and_run_controller(self, **made: Any) -> Any:
+            if alone and type(made["scaling_policy"]) is FixedScalingPolicy:
+                made["scaling_policy"] = Contented(self.scaling_config)
+            return super()._initialize_and_run_controller(**made)
 
     return LeanTrainer
 
@@ -366,12 +388,12 @@ def _check_resources(compute: ComputeSettings) -> None:
 
     offered = ray.cluster_resources()
     least = compute.sizes[0]
-    wanted = {"CPU": least * compute.cpus_per_worker, "GPU": float(least * compute.gpu)}
+    wanted = {"CPU": least * compute.cpus_of_worker, "GPU": float(least * compute.gpu)}
     for resource, amount in wanted.items():
         if offered.get(resource, 0.0) < amount:
             raise ClusterError(
                 f"train.compute: {least} workers need {amount:g} {resource}, and the cluster has {offered.get(resource, 0.0):g}. "
-                "Lower compute.workers or start a larger cluster."
+                "Lower compute.workers, compute.cpus_per_worker or compute.feed_actors, or start a larger cluster."
             )
 
 

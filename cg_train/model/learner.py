@@ -16,7 +16,7 @@ from cg_train.model.answers import AnswerReader, answer_loss
 from cg_train.model.encode import Batch, training_batch
 from cg_train.model.export import export_folder
 from cg_train.model.load import load_model, set_trainable
-from cg_train.model.pack import packed_batch
+from cg_train.model.pack import Positions, packed_batch
 from cg_train.model.sight import FindingsReader, positive_weights, sight_batch, sight_targets
 from cg_train.recipe import PackedBatches, StageRecipe, TrainSettings, checkpointed
 from cg_train.step import Targets, answer_targets
@@ -85,7 +85,7 @@ def load_learner(
     loaded = load_model(source, dtype=dtype, attention=settings.attention, device=device)
     together: Callable[..., Batch] = training_batch
     if isinstance(recipe.batching, PackedBatches):
-        together = functools.partial(packed_batch, positions_of=loaded.model.model.get_rope_index)
+        together = functools.partial(packed_batch, positions_of=Positions(loaded.model.config).get_rope_index)
     model, network = learning(loaded.model, recipe, settings)
     targets: Targets = answer_targets
     collate: Collate = functools.partial(
