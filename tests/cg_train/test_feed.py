@@ -19,6 +19,7 @@ from cg_train.model.learner import load_learner
 from cg_train.packs import SampleLengths
 from cg_train.plan import make_plan
 from cg_train.recipe import Batching, PackedBatches, PaddedBatches, StageRecipe, TrainSettings
+from tests.cg_data.engine_runs import workers
 from tests.cg_train.model_small import PAGE, SIZES
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.usefixtures("ray_session")]
@@ -112,7 +113,7 @@ def test_a_users_mistake_is_his_at_its_step_and_a_batch_of_another_step_is_not_t
     fetches.close()
 
 
-def test_actors_stay_few_steps_ahead_and_end_when_nobody_wants_more(tmp_path: Path) -> None:
+def test_actors_stay_few_steps_ahead_are_replaced_when_they_die_and_end_when_nobody_wants_more(tmp_path: Path) -> None:
     from cg_train.feed import streamed
 
     make: Any = Noted(tmp_path)
@@ -124,15 +125,18 @@ def test_actors_stay_few_steps_ahead_and_end_when_nobody_wants_more(tmp_path: Pa
     )
     for step in range(1, 20):
         assert next(fetches)().step == step
+    (actor,) = _actors()
+    actor.kill()
+    for step in range(20, 40):
+        assert next(fetches)().step == step
     assert _actors()
     fetches.close()
     deadline = time.monotonic() + 20
     while _actors() and time.monotonic() < deadline:
         time.sleep(0.1)
     assert not _actors()
-    assert len([*tmp_path.iterdir()]) < 30
+    assert len([*tmp_path.iterdir()]) < 50
 
 
-def _actors() -> list[str]:
-    titles = [" ".join(process.cmdline()) for process in psutil.Process().children(recursive=True) if process.status() != "zombie"]
-    return [title for title in titles if "_Maker" in title]
+def _actors() -> list[psutil.Process]:
+    return workers(psutil.Process().pid, "_Maker")
