@@ -30,7 +30,7 @@ from transformers import Qwen2_5_VLForConditionalGeneration
 from cg_data.page import page_shape
 from cg_data.settings import PageSettings
 from cg_data.vocabulary import SampleKind
-from cg_train.batches import StepBatch, pinned
+from cg_train.batches import StepBatch, finished
 from cg_train.flops import Meter
 from cg_train.hardware import Gpus, peak_flops
 from cg_train.memory import Longest, memory_of
@@ -111,9 +111,9 @@ def step_batch(model: Any, encoded: list[Encoded], seen: Sight, batching: Batchi
         chosen, sight = [encoded[row] for row in rows], {place: seen[row] for place, row in enumerate(rows)}
         packed = isinstance(batching, PackedBatches)
         made = pack(chosen, sight, model.get_rope_index) if packed else collate(chosen, in_order(sight), pad_id=0)
-        micro.append(made | {"pixel_values": made["pixel_values"].to(model.dtype)})
+        micro.append(made)
     batch = StepBatch(step=0, sample_ids=tuple(map(str, range(len(encoded)))), micro_batches=tuple(micro))
-    return pinned(batch) if model.device.type == "cuda" else batch
+    return finished(batch, dtype=model.dtype, gpu=model.device.type == "cuda")
 
 
 class PlainEngine:

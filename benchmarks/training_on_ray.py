@@ -1,11 +1,14 @@
-"""What Ray Train and the reading of shards cost a training step, and how long a killed worker is missed.
+"""What Ray Train, Ray Data and the reading of shards cost a training step, and how long a killed worker is missed.
 
-    python benchmarks/training_on_ray.py RUN [--steps 40] [--global-batch 32] [--rounds 2]
+    python benchmarks/training_on_ray.py RUN [--steps 24] [--global-batch 128] [--rounds 5] [--without-kill]
 
-RUN is a finished run folder of the preset tiny; stage 2 is trained on its samples, from its model `base`, by two CPU workers. Two
-plain processes take the steps with all batches in memory, and with batches made as they go, from shards; Ray Train does as the latter,
-journals, and hands the figures to MLflow. They take turns, and the median of the steps after the first five counts. On CPUs the making of
-batches takes the cores that train. At last a worker is killed half-way.
+RUN is a finished run folder of the preset tiny; stage 2 is trained on its samples, from its model `base`, by two CPU workers. Two plain
+processes take the steps with all batches in memory, and with batches made as they go, from shards; Ray Train does as the latter, journals,
+and hands the figures to MLflow; where there are two cores more, Ray Data makes its batches on those. They take turns, in an order that
+turns round, and of each the median of the steps after the first five counts. On two cores whoever makes batches takes the cores that train.
+
+Overheads are means over rounds of the ratio to the plain steps of the same round, with a 95 % interval (Student) of that mean; CPU seconds
+of the processes beside the workers need no idle machine. At last a worker is killed half-way. A round takes about four minutes.
 """
 
 from __future__ import annotations
@@ -20,12 +23,16 @@ import sys
 import tempfile
 import threading
 import time
+from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import psutil
 import torch
 import torch.multiprocessing as mp
+from scipy import stats
 
 from cg_data.progress import silent
 from cg_train.batches import BatchMaker, SampleStore, prefetched
@@ -35,6 +42,7 @@ from cg_train.tracking import TrackingSettings, metrics_journal
 from cluster.config import ClusterSettings, RunConfig, read_preset, resolve_config
 
 WORKERS, UNSTEADY = 2, 5
+Lines = list[dict[str, Any]]
 
 
 def config_of(steps: int, global_batch: int) -> RunConfig:
@@ -72,25 +80,31 @@ def plain_worker(rank: int, port: int, run: str, config: RunConfig, told: str, i
     made = [make(step) for step in steps] if in_memory else []
     batches = (lambda batch=batch: batch for batch in made) if in_memory else prefetched(make, steps)
     engine = make_engine(learner.network, recipe, engine_config(recipe, config.train, WORKERS), steps=plan.steps, gpu=False)
-    reports = list(train_steps(engine, batches, declared=None))
+    lines = []
+    for report in train_steps(engine, batches, declared=None):
+        lines.append({"loss": report.loss, "seconds": report.seconds, "data_wait_s": report.data_wait_s})
     if rank == 0:
-        Path(told).write_text(json.dumps([{"loss": report.loss, "seconds": report.seconds} for report in reports]))
+        Path(told).write_text(json.dumps(lines))
     torch.distributed.destroy_process_group()
 
 
-def plain(run: str, config: RunConfig, *, in_memory: bool) -> list[dict[str, Any]]:
+def plain(run: str, config: RunConfig, *, in_memory: bool) -> Lines:
     with socket.socket() as free, tempfile.TemporaryDirectory() as folder:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
         free.close()
         mp.spawn(plain_worker, (port, run, config, f"{folder}/steps.json", in_memory), nprocs=WORKERS)
-        lines: list[dict[str, Any]] = json.loads(Path(folder, "steps.json").read_text())
+        lines: Lines = json.loads(Path(folder, "steps.json").read_text())
     return lines
 
 
-def on_ray(run: str, config: RunConfig, folder: Path) -> list[dict[str, Any]]:
-    """Ray is there already."""
+def on_ray(run: str, config: RunConfig, folder: Path, *, feed_actors: int = 0) -> Lines:
+    """On a Ray of its own, with `feed_actors` for each worker."""
     from cg_train.job import Stage, train_stages
+    from cluster.session import ray_session
+
+    compute = config.train.compute.model_copy(update={"feed_actors": feed_actors})
+    settings = config.train.model_copy(update={"compute": compute})
 
     stage = Stage(
         name="stage2",
@@ -103,7 +117,8 @@ def on_ray(run: str, config: RunConfig, folder: Path) -> list[dict[str, Any]]:
     )
     tracking = TrackingSettings(uri=f"sqlite:///{folder / 'mlflow.db'}", artifacts_uri=(folder / "artifacts").as_uri())
     where = {"samples_uris": [f"{run}/samples/synthetic"], "annotations_uri": "", "tiny_folder": f"{run}/models/init"}
-    list(train_stages([stage], settings=config.train, page=config.data.page, storage_folder=str(folder), tracking=tracking, **where))
+    with ray_session(ClusterSettings(local_cpus=int(WORKERS * compute.cpus_of_worker), object_store_mib=256), verbose=False):
+        list(train_stages([stage], settings=settings, page=config.data.page, storage_folder=str(folder), tracking=tracking, **where))
     return metrics_journal(folder / "stage2", 0).read()
 
 
@@ -146,44 +161,120 @@ class Killer(threading.Thread):
         self.after_s[what] = time.perf_counter() - killed
 
 
-def median_s(lines: list[dict[str, Any]]) -> float:
+class Beside(threading.Thread):
+    """CPU seconds of a training's processes from the first steady step to the last but one, by what they are."""
+
+    def __init__(self, folder: Path, steps: int) -> None:
+        super().__init__(daemon=True)
+        self._journal, self._bounds = metrics_journal(folder / "stage2", 0), (UNSTEADY, steps - 1)
+        self.spent_s: Counter[str] = Counter()
+        self.steps = 0
+
+    def run(self) -> None:
+        first, before = self._at(self._bounds[0])
+        last, after = self._at(self._bounds[1])
+        self.steps = last - first
+        for (pid, name), seconds in after.items():
+            self.spent_s[name] += seconds - before.get((pid, name), 0.0)
+
+    def _at(self, step: int) -> tuple[int, dict[tuple[int, str], float]]:
+        while (now := len(self._journal.read())) < step:
+            time.sleep(0.5)
+        own, used = psutil.Process(), {}
+        for process in [own, *own.children(recursive=True)]:
+            try:
+                name = "driver" if process == own else _name(process.cmdline())
+                times = process.cpu_times()
+            except psutil.Error:
+                continue
+            used[process.pid, name] = times.user + times.system
+        return now, used
+
+    def told(self) -> str:
+        mine = {name: f"{1e3 * seconds / self.steps:.0f}" for name, seconds in self.spent_s.most_common() if seconds / self.steps > 1e-3}
+        beside = sum(seconds for name, seconds in self.spent_s.items() if name not in ("RayTrainWorker", "MapWorker"))
+        return f"CPU ms a step beside workers and actors {1e3 * beside / self.steps:.0f}; " + ", ".join(
+            f"{n} {ms}" for n, ms in mine.items()
+        )
+
+
+def _name(command: list[str]) -> str:
+    """Ray's workers by their class, the others by their program."""
+    title = " ".join(command).strip()
+    if title.startswith("ray::"):
+        return title.removeprefix("ray::").split("(")[0].split(".")[0].split()[0]
+    return next((Path(part).name for part in command if part.endswith(("gcs_server", "raylet", ".py"))), title[:20])
+
+
+def median_s(lines: Lines) -> float:
     return statistics.median(line["seconds"] for line in lines[UNSTEADY:])
 
 
-def compared(memory: list[dict[str, Any]], shards: list[dict[str, Any]], ray: list[dict[str, Any]]) -> str:
-    steady = ray[UNSTEADY:]
-    waited = sum(line["data_wait_s"] for line in steady) / sum(line["seconds"] for line in steady)
-    losses = [[line["loss"] for line in lines] for lines in (memory, shards, ray)]
-    same = "equal" if losses[0] == losses[1] == losses[2] else "DIFFER"
-    plain_s = f"plain {median_s(memory):.3f} s a step in memory, {median_s(shards):.3f} s from shards"
-    return f"{plain_s}; Ray {median_s(ray):.3f} s, waiting for data {waited:.2%}; losses {same}"
+def waited(lines: Lines) -> float:
+    """Share of the time in which worker 0 waited for data."""
+    steady = lines[UNSTEADY:]
+    return sum(line["data_wait_s"] for line in steady) / sum(line["seconds"] for line in steady)
+
+
+def overhead(these: list[Lines], those: list[Lines]) -> str:
+    """By how much a step of `these` is longer than one of `those`, round by round."""
+    ratios = np.array([median_s(a) / median_s(b) - 1 for a, b in zip(these, those, strict=True)])
+    apart = stats.t.ppf(0.975, len(ratios) - 1) * ratios.std(ddof=1) / len(ratios) ** 0.5 if len(ratios) > 1 else float("nan")
+    return f"{ratios.mean():+.1%} +- {apart:.1%} (rounds {', '.join(f'{ratio:+.1%}' for ratio in ratios)})"
+
+
+def in_turns(run: str, config: RunConfig, place: Path, rounds: int) -> dict[str, list[Lines]]:
+    """Of each way to train the steps of every round."""
+    steps = config.train.stage2.steps or 0
+
+    def ray(turn: int, feed_actors: int) -> Lines:
+        folder = place / f"{turn}-{feed_actors}"
+        beside = Beside(folder, steps)
+        beside.start()
+        lines = on_ray(run, config, folder, feed_actors=feed_actors)
+        beside.join()
+        sys.stdout.write(f"  {beside.told()}\n")
+        return lines
+
+    ways: dict[str, Callable[[int], Lines]] = {
+        "plain, in memory": lambda turn: plain(run, config, in_memory=True),
+        "plain, from shards": lambda turn: plain(run, config, in_memory=False),
+        "Ray Train": lambda turn: ray(turn, 0),
+    }
+    if len(os.sched_getaffinity(0)) >= 2 * WORKERS:
+        ways["Ray Train and Data"] = lambda turn: ray(turn, 1)
+    done: dict[str, list[Lines]] = {name: [] for name in ways}
+    for turn in range(rounds):
+        for name in [*ways][:: 1 if turn % 2 == 0 else -1]:
+            lines = ways[name](turn)
+            done[name].append(lines)
+            sys.stdout.write(f"round {turn + 1}, {name}: {median_s(lines):.3f} s a step, waiting for data {waited(lines):.2%}\n")
+            sys.stdout.flush()
+        losses = [[line["loss"] for line in lines[turn]] for lines in done.values()]
+        sys.stdout.write(f"round {turn + 1}: losses {'equal' if all(one == losses[0] for one in losses) else 'DIFFER'}\n")
+    return done
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run")
-    parser.add_argument("--steps", type=int, default=40)
-    parser.add_argument("--global-batch", type=int, default=32)
-    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--steps", type=int, default=24)
+    parser.add_argument("--global-batch", type=int, default=128)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--without-kill", action="store_true")
     options = parser.parse_args()
     run, config = str(Path(options.run).absolute()), config_of(options.steps, options.global_batch)
-    from cluster.session import ray_session
-
-    memory, shards, ray = [], [], []
     with tempfile.TemporaryDirectory() as place:
-        for turn in range(options.rounds):
-            memory.append(plain(run, config, in_memory=True))
-            shards.append(plain(run, config, in_memory=False))
-            with ray_session(ClusterSettings(local_cpus=WORKERS, object_store_mib=128), verbose=False):
-                ray.append(on_ray(run, config, Path(place, f"{turn}")))
-            sys.stdout.write(f"round {turn + 1}: {compared(memory[-1], shards[-1], ray[-1])}\n")
-        for name, bare in (("in memory", memory), ("from shards", shards)):
-            over = min(map(median_s, ray)) / min(map(median_s, bare)) - 1
-            sys.stdout.write(f"Ray Train over plain processes with batches {name}, best medians: {over:+.1%}\n")
+        done = in_turns(run, config, Path(place), options.rounds)
+        for name in done:
+            for bare in ("plain, in memory", "plain, from shards"):
+                if name != bare:
+                    sys.stdout.write(f"{name} over {bare}: {overhead(done[name], done[bare])}\n")
+        if options.without_kill:
+            return
         killer = Killer(Path(place, "killed"), options.steps // 2)
         killer.start()
-        with ray_session(ClusterSettings(local_cpus=WORKERS, object_store_mib=128), verbose=False):
-            on_ray(run, config, Path(place, "killed"))
+        on_ray(run, config, Path(place, "killed"))
         killer.join(1)
     for what, seconds in killer.after_s.items():
         sys.stdout.write(f"{seconds:6.1f} s after the kill: {what}\n")

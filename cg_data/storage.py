@@ -142,7 +142,7 @@ def read_json(uri: str) -> Any:
     return json.loads(read_bytes(uri))
 
 
-_ROW_GROUP_BYTES = 4 << 20
+_ROW_GROUP_BYTES = 1 << 20
 """Decoded size of a row group: what a reader decodes to reach one row (training reads single samples in planned order)."""
 
 

@@ -1,10 +1,10 @@
-"""From planned sample ids to batches of tensors: shards read by row group, pages drawn and text encoded one step ahead."""
+"""From planned sample ids to batches of tensors: shards read by row group, pages drawn and text encoded before they are asked for."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -132,7 +132,18 @@ class BatchMaker:
         return sample.eeg_uv * np.float32(gain(sample.sample_id, step=step, seed=self.seed, gain_log2=self.gain_log2))
 
 
-def prefetched(make: Callable[[int], _T], steps: Iterable[int]) -> Iterator[Callable[[], _T]]:
+Finish = Callable[[StepBatch], StepBatch]
+Feed = Callable[[BatchMaker, range, Finish], Generator[Callable[[], StepBatch], None, None]]
+"""Who has the batches of some steps made, has the worker finish them, and hands them over as `prefetched` does; closing it lets go of what
+it holds."""
+
+
+def made_here(make: BatchMaker, steps: range, finish: Finish) -> Generator[Callable[[], StepBatch], None, None]:
+    """The feed that is a thread of the worker."""
+    return prefetched(lambda step: finish(make(step)), steps)
+
+
+def prefetched(make: Callable[[int], _T], steps: Iterable[int]) -> Generator[Callable[[], _T], None, None]:
     """For each step a function that waits for its result, while one thread prepares the next ones.
 
     The result is behind a function so that an error of `make` reaches the caller at its own step, where all workers can agree on it.
@@ -150,10 +161,12 @@ def prefetched(make: Callable[[int], _T], steps: Iterable[int]) -> Iterator[Call
         pool.shutdown(cancel_futures=True)
 
 
-def pinned(batch: StepBatch) -> StepBatch:
-    """The same in memory from which a GPU copies while it computes."""
-    micro = tuple({name: tensor.pin_memory() for name, tensor in inputs.items()} for inputs in batch.micro_batches)
-    return dataclasses.replace(batch, micro_batches=micro)
+def finished(batch: StepBatch, *, dtype: torch.dtype, gpu: bool) -> StepBatch:
+    """With pixels as the tower would turn them first thing, half as large in bfloat16; for a GPU in memory from which it copies itself."""
+    micro = [{name: tensor.to(dtype) if name == "pixel_values" else tensor for name, tensor in b.items()} for b in batch.micro_batches]
+    if gpu:
+        micro = [{name: tensor.pin_memory() for name, tensor in inputs.items()} for inputs in micro]
+    return dataclasses.replace(batch, micro_batches=tuple(micro))
 
 
 def to_device(batch: Mapping[str, torch.Tensor], device: Any) -> dict[str, torch.Tensor]:

@@ -31,7 +31,7 @@ _METRICS_AT_ONCE, _PARAMS_AT_ONCE, _PARAM_LENGTH = 1000, 100, 6000
 """The most that a tracking server takes."""
 _BOUNDS = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "10", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
 """MLflow's own answer to a server that hangs is to try for a quarter of an hour."""
-POLL_S, _LONGEST_PAUSE_S = 2.0, 60.0
+POLL_S, _LONGEST_PAUSE_S = 5.0, 60.0
 PATIENCE_S = 15.0
 """How long the end of a training waits for MLflow: for one request that nobody answers, and a little more."""
 

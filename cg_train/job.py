@@ -1,4 +1,4 @@
-"""Ray Train around the training room: the only file here that knows Ray.
+"""Ray Train around the training room: this file, `cg_train.uploads` (checkpoints) and `cg_train.feed` (Ray Data) alone know Ray.
 
 A run is named by its storage folder and name; started again under the same name after any kind of death, it continues from the last
 checkpoint that Ray registered. A user's mistake is returned by the workers as a value, for an exception would make Ray start them again.
@@ -12,7 +12,6 @@ import functools
 import logging
 import os
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,7 +20,7 @@ from cg_data import storage
 from cg_data.errors import ClusterError, UserError
 from cg_data.progress import Progress
 from cg_data.settings import PageSettings
-from cg_train.batches import SampleStore
+from cg_train.batches import Feed, SampleStore, made_here
 from cg_train.checkpoint import Keeper
 from cg_train.detector_run import DETECTOR, DetectorJob, final_figures, run_detector
 from cg_train.follow import Following, tracked
@@ -34,6 +33,7 @@ from cg_train.recipe import RECIPES, ComputeSettings, DetectorRecipe, StageRecip
 from cg_train.stage import StageJob, is_exported, make_tiny, open_store, run_stage
 from cg_train.system_metrics import watched
 from cg_train.tracking import Journal, TrackingSettings, figures_journal, metrics_journal, now_ms, progress_journal
+from cg_train.uploads import Uploads, checkpoint_name, registered_folders
 from cg_train.validation import held_out
 
 if TYPE_CHECKING:
@@ -41,8 +41,7 @@ if TYPE_CHECKING:
     import ray.train
     import ray.train.torch
 
-_POLL_S = 0.5
-_UPLOAD_POLL_S = 0.05
+_POLL_S = 1.0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -214,8 +213,8 @@ def _summary(journal: Journal) -> dict[str, Any]:
 def _stages_worker(jobs: Sequence[StageJob], tiny_folder: str, system_every_s: float | None) -> UserError | None:
     context = _prepare_worker(jobs[0].settings.compute)
     rank, workers = context.get_world_rank(), context.get_world_size()
-    uploads = _Uploads()
-    with _checkpoint_folders() as folders:
+    uploads = Uploads()
+    with registered_folders() as folders:
         try:
             store = open_store(jobs[0])
             make_tiny(jobs[0], tiny_folder, rank=rank)
@@ -223,13 +222,21 @@ def _stages_worker(jobs: Sequence[StageJob], tiny_folder: str, system_every_s: f
                 if is_exported(job):  # before the group was started anew
                     continue
                 label = f"{job.name}-{job.identity[:12]}"
-                mine = [folder for folder in folders if folder.name.startswith(_checkpoint_name(label, ""))]
+                mine = [folder for folder in folders if folder.name.startswith(checkpoint_name(label, ""))]
                 keeper = Keeper(resume_from=mine, keep=functools.partial(uploads.keep, label, [folder.name for folder in mine]))
                 with watched(Path(job.work_folder), system_every_s):
-                    run_stage(job, store, rank=rank, workers=workers, keeper=keeper)
+                    run_stage(job, store, rank=rank, workers=workers, keeper=keeper, feed=_feed(job.settings.compute))
         except UserError as error:
             return error
     return None
+
+
+def _feed(compute: ComputeSettings) -> Feed:
+    if not compute.feed_actors:
+        return made_here
+    from cg_train.feed import streamed
+
+    return functools.partial(streamed, actors=compute.feed_actors)
 
 
 def train_detector(
@@ -279,9 +286,9 @@ def train_detector(
 
 def _detector_worker(job: DetectorJob, system_every_s: float | None) -> dict[str, Any] | UserError:
     context = _prepare_worker(job.recipe.compute)
-    with _checkpoint_folders() as folders:
+    with registered_folders() as folders:
         try:
-            keeper = Keeper(resume_from=folders, keep=functools.partial(_Uploads().keep, DETECTOR, [folder.name for folder in folders]))
+            keeper = Keeper(resume_from=folders, keep=functools.partial(Uploads().keep, DETECTOR, [folder.name for folder in folders]))
             with watched(Path(job.work_folder), system_every_s):
                 return run_detector(job, rank=context.get_world_rank(), workers=context.get_world_size(), keeper=keeper)
         except UserError as error:
@@ -295,7 +302,7 @@ def _fit(worker: Callable[[], Any], *, name: str, folder: Path, compute: Compute
         UserError: worker 0 returned it, or it is what ended the workers.
     """
     # The controller registers checkpoints when it polls; what it has not registered is lost with the run.
-    os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")
+    os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "1")
     from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
     from ray.train.torch import TorchConfig
 
@@ -323,22 +330,36 @@ def _fit(worker: Callable[[], Any], *, name: str, folder: Path, compute: Compute
 
 
 def _trainer_class() -> type[ray.train.torch.TorchTrainer]:
-    """Ray's trainer without the helper actors that have nothing to do here, each of which imports Ray Train anew in a process of its own.
+    """Ray's trainer without the helper actors that have nothing to do here, each of which imports Ray Train anew in a process of its own
+    and takes most of a hundredth of a core as long as it lives.
 
-    One serves Ray Data sets, and training reads its shards itself. On a single node one more cleans up after a controller whose node
-    lives on, and one watches for the loss of other nodes.
+    One serves the Ray Data sets of a trainer, and here each worker has its own (`cg_train.feed`). On a single node one more cleans up after
+    a controller whose node lives on, one watches for the loss of other nodes, and one asks an autoscaler for more of them.
     """
     import ray
     from ray.train.torch import TorchTrainer
+    from ray.train.v2._internal.execution.scaling_policy import FixedScalingPolicy
 
-    idle = {"DatasetsCallback"}
-    if len(ray.nodes()) == 1:
+    alone, idle = len(ray.nodes()) == 1, {"DatasetsCallback"}
+    if alone:
         os.environ["RAY_TRAIN_ENABLE_PREEMPTION_WATCHER"] = "0"
         idle.add("PlacementGroupCleanerCallback")
+
+    class Contented(FixedScalingPolicy):
+        def after_controller_start(self, train_run_context: Any) -> None:
+            pass
+
+        def _maybe_send_resource_request(self) -> None:
+            pass
 
     class LeanTrainer(TorchTrainer):
         def _create_default_callbacks(self) -> list[Any]:
             return [callback for callback in super()._create_default_callbacks() if type(callback).__name__ not in idle]
+
+        def _initialize_and_run_controller(self, **made: Any) -> Any:
+            if alone and type(made["scaling_policy"]) is FixedScalingPolicy:
+                made["scaling_policy"] = Contented(self.scaling_config)
+            return super()._initialize_and_run_controller(**made)
 
     return LeanTrainer
 
@@ -369,12 +390,12 @@ def _check_resources(compute: ComputeSettings) -> None:
 
     offered = ray.cluster_resources()
     least = compute.sizes[0]
-    wanted = {"CPU": least * compute.cpus_per_worker, "GPU": float(least * compute.gpu)}
+    wanted = {"CPU": least * compute.cpus_of_worker, "GPU": float(least * compute.gpu)}
     for resource, amount in wanted.items():
         if offered.get(resource, 0.0) < amount:
             raise ClusterError(
                 f"train.compute: {least} workers need {amount:g} {resource}, and the cluster has {offered.get(resource, 0.0):g}. "
-                "Lower compute.workers or start a larger cluster."
+                "Lower compute.workers, compute.cpus_per_worker or compute.feed_actors, or start a larger cluster."
             )
 
 
@@ -387,51 +408,6 @@ def _prepare_worker(compute: ComputeSettings) -> ray.train.TrainContext:
     for name in ("ray.train", "transformers", "torch.distributed"):
         logging.getLogger(name).setLevel(logging.ERROR)
     return ray.train.get_context()
-
-
-@contextlib.contextmanager
-def _checkpoint_folders() -> Iterator[list[Path]]:
-    """The checkpoints that Ray registered and still keeps, newest first, as local folders."""
-    import ray.train
-
-    with contextlib.ExitStack() as opened:
-        kept = reversed(ray.train.get_all_reported_checkpoints())
-        yield [Path(opened.enter_context(reported.checkpoint.as_directory())) for reported in kept]
-
-
-def _checkpoint_name(label: str, step: str) -> str:
-    return f"checkpoint-{label}-{step}"
-
-
-class _Uploads:
-    """A worker's parts of checkpoints on their way to Ray, which merges the parts of all and registers them as one; one at a time, while
-    training goes on."""
-
-    def __init__(self) -> None:
-        self._sent: Path | None = None
-
-    def keep(self, label: str, registered: Sequence[str], folder: Path | None, step: int) -> None:
-        """Send `folder`, after the one before has arrived.
-
-        A group that died before its checkpoint was registered leaves parts behind: those of as many workers are written over, those of
-        another number must not get between these. One that is made anew because it was damaged gets a name of its own too, for Ray will
-        delete the folder of the damaged one.
-        """
-        import ray.train
-
-        while self._sent is not None and self._sent.exists():  # Ray deletes it then; if it cannot be sent, Ray ends this process
-            time.sleep(_UPLOAD_POLL_S)
-        self._sent = folder
-        name = _checkpoint_name(label, f"{step:08d}-of-{ray.train.get_context().get_world_size()}")
-        while name in registered:
-            name += "-again"
-        ray.train.report(
-            {"step": step},
-            checkpoint=None if folder is None else ray.train.Checkpoint.from_directory(str(folder)),
-            checkpoint_dir_name=name,
-            checkpoint_upload_mode=ray.train.CheckpointUploadMode.ASYNC,
-            delete_local_checkpoint_after_upload=True,
-        )
 
 
 def _absolute(uri: str) -> str:

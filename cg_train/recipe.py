@@ -31,6 +31,9 @@ class ComputeSettings(Settings):
     gpu: bool = False
     cpus_per_worker: float = Field(default=1.0, gt=0)
     threads_per_worker: int = Field(default=1, ge=1, description="intra-op threads of torch; one keeps CPU runs bit-repeatable")
+    feed_actors: int = Field(
+        default=0, ge=0, description="Ray Data actors of one CPU each that make the batches of each worker of a stage; none: a thread of it"
+    )
     max_failures: int = Field(default=2, ge=0, description="restarts of the worker group after a lost worker")
 
     @model_validator(mode="after")
@@ -43,6 +46,11 @@ class ComputeSettings(Settings):
     def sizes(self) -> range:
         """Numbers of workers that a group may have."""
         return range(self.least_workers or self.workers, self.workers + 1)
+
+    @property
+    def cpus_of_worker(self) -> float:
+        """What each worker takes, with those who make its batches."""
+        return self.cpus_per_worker + self.feed_actors
 
 
 class AugmentSettings(Settings):
@@ -85,6 +93,12 @@ class DetectorRecipe(Settings):
     def _is_of_one_size(self) -> Self:
         if self.compute.least_workers is not None:
             raise ValueError("compute.least_workers is for stages: the detector's training goes on with as many workers as it began with")
+        return self
+
+    @model_validator(mode="after")
+    def _makes_its_own_batches(self) -> Self:
+        if self.compute.feed_actors:
+            raise ValueError("compute.feed_actors is for stages: the detector's workers make their own batches")
         return self
 
 

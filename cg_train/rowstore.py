@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from cg_data.rows import rows_of
 class RowStore:
     """Rows of `shards` by their places `(n, 2)`: number of the shard, row within it.
 
-    Only row groups that are asked for are decoded; the last ones used stay in memory up to `cache_bytes`.
+    Only row groups that are asked for are decoded; the last ones used stay in memory up to `cache_bytes`. A pickled store opens them anew.
     """
 
     def __init__(self, shards: Sequence[str], places: npt.NDArray[np.int64], *, cache_bytes: int = 2 << 30) -> None:
@@ -26,6 +27,9 @@ class RowStore:
         self._files: dict[int, _Shard] = {}
         self._cache: OrderedDict[tuple[int, int], pa.Table] = OrderedDict()
         self._cache_bytes, self._cached = cache_bytes, 0
+
+    def __reduce__(self) -> tuple[Callable[..., RowStore], tuple[object, ...]]:
+        return functools.partial(RowStore, cache_bytes=self._cache_bytes), (self._shards, self._places)
 
     def row(self, number: int) -> dict[str, Any]:
         """The row at place `number`."""

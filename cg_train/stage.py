@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from cg_data.records import content_id
 from cg_data.settings import PageSettings
 from cg_train import checkpoint, tracking
-from cg_train.batches import BatchMaker, Collate, SampleStore, prefetched, training_texts
+from cg_train.batches import BatchMaker, Collate, Feed, SampleStore, finished, made_here, training_texts
 from cg_train.flops import Meter
 from cg_train.hardware import peak_flops
 from cg_train.packs import Rows, SampleLengths, check_lengths
@@ -104,9 +104,14 @@ def fingerprint(job: StageJob, plan: Plan) -> str:
     return content_id("stage", plan.fingerprint, recipe, numerics, job.page.model_dump(mode="json"))
 
 
-def run_stage(job: StageJob, store: SampleStore, *, rank: int, workers: int, keeper: checkpoint.Keeper) -> StepReport | None:
+def run_stage(
+    job: StageJob, store: SampleStore, *, rank: int, workers: int, keeper: checkpoint.Keeper, feed: Feed = made_here
+) -> StepReport | None:
     """Train to the last step of the plan, or until validation says that nothing more comes of it, and export the model; every worker of an
     initialised process group calls it.
+
+    Args:
+        feed: has the batches made; whoever makes them, they are the same.
 
     Returns:
         The last step that this call took; None if a checkpoint already held the last one.
@@ -114,9 +119,33 @@ def run_stage(job: StageJob, store: SampleStore, *, rank: int, workers: int, kee
     Raises:
         UserError: on all workers alike.
     """
-    deepspeed, device = _init_group(job), _device(job)
+    deepspeed = _init_group(job)
+    work = _begin(job, store, keeper.resume_from, rank=rank, workers=workers)
+    last = _train(job, work, keeper, feed)
+    with _whole_parameters(deepspeed, work.engine.module, job.settings.zero_stage):
+        together(lambda: work.learner.export(job.out_folder) if rank == 0 else None, _device(job))
+    work.engine.destroy()
+    return last
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class _Work:
+    """What a worker has in hand when it takes its first step, after `done` steps of the plan."""
+
+    learner: Learner
+    engine: Any
+    validator: Validator | None
+    make: BatchMaker
+    journals: _Journals
+    fingerprint: str
+    done: int
+
+
+def _begin(job: StageJob, store: SampleStore, resume_from: Sequence[Path], *, rank: int, workers: int) -> _Work:
+    """From the newest whole checkpoint, if there is one; the journals end with it."""
+    device = _device(job)
     together(lambda: checkpoint.sweep_parts(job.work_folder), device)
-    whole = checkpoint.newest_whole(keeper.resume_from, rank=rank, workers=workers)
+    whole = checkpoint.newest_whole(resume_from, rank=rank, workers=workers)
     states = together(lambda: _put_together(job, whole, rank, workers), device)
     config = engine_config(job.recipe, job.settings, workers, universal=states is not None)
     plan, learner = together(lambda: (make_plan(store.index, job.recipe), _learner(job, device)), device)
@@ -130,22 +159,26 @@ def run_stage(job: StageJob, store: SampleStore, *, rank: int, workers: int, kee
         shutil.rmtree(states)
     journals = _Journals(Path(job.work_folder), rank, workers)
     together(lambda: journals.cut(done), device)
-    stop = _Stop(job.recipe, _of_rank_0(journals.validation_losses))
     make = _maker(job, store, plan, lengths, learner.collate, rank=rank, workers=workers)
+    return _Work(learner=learner, engine=engine, validator=validator, make=make, journals=journals, fingerprint=name, done=done)
+
+
+def _train(job: StageJob, work: _Work, keeper: checkpoint.Keeper, feed: Feed) -> StepReport | None:
+    """The steps that are left, each journaled, looked at by validation and kept where the recipe says so."""
+    engine, learner, validator, steps = work.engine, work.learner, work.validator, work.make.plan.steps
+    stop = _Stop(job.recipe, _of_rank_0(work.journals.validation_losses))
+    declared = None if work.done else learner.declared
     last = None
-    batches = prefetched(make, range(plan.steps if stop.reached else done, plan.steps))
-    declared = None if done else learner.declared
-    for last in train_steps(engine, batches, declared=declared, targets=learner.targets, meter=_meter(job, learner)):
-        look = validator.look(engine) if validator is not None and validator.is_due(last.step, steps=plan.steps) else {}
-        stop.hear(look)
-        together(functools.partial(journals.note, last, look), device)
-        if stop.reached or last.step % job.recipe.checkpoint_every == 0 or last.step == plan.steps:
-            _keep(job, engine, keeper, checkpoint.Position(step=last.step, fingerprint=name))
-        if stop.reached:
-            break
-    with _whole_parameters(deepspeed, engine.module, job.settings.zero_stage):
-        together(lambda: learner.export(job.out_folder) if rank == 0 else None, device)
-    engine.destroy()
+    finish = functools.partial(finished, dtype=learner.model.dtype, gpu=job.settings.compute.gpu)
+    with contextlib.closing(feed(work.make, range(steps if stop.reached else work.done, steps), finish)) as batches:
+        for last in train_steps(engine, batches, declared=declared, targets=learner.targets, meter=_meter(job, learner)):
+            look = validator.look(engine) if validator is not None and validator.is_due(last.step, steps=steps) else {}
+            stop.hear(look)
+            together(functools.partial(work.journals.note, last, look), _device(job))
+            if stop.reached or last.step % job.recipe.checkpoint_every == 0 or last.step == steps:
+                _keep(job, engine, keeper, checkpoint.Position(step=last.step, fingerprint=work.fingerprint))
+            if stop.reached:
+                break
     return last
 
 

@@ -100,7 +100,7 @@ def _needs(config: RunConfig) -> list[Check]:
         advice = "" if have >= gpus else "join a cluster (RAY_ADDRESS), or --set train.compute.workers=N"
         checks.append(Check(what="GPUs for training", found=f"{have} of {gpus}", ok=have >= gpus, advice=advice))
     cores = len(os.sched_getaffinity(0))
-    need = train.compute.workers * train.compute.cpus_per_worker
+    need = train.compute.workers * train.compute.cpus_of_worker
     advice = "" if cores >= need else "fewer workers: --set train.compute.workers=1"
     checks.append(Check(what="Cores for training", found=f"{cores} of {need:.0f}", ok=cores >= need, advice=advice))
     return checks

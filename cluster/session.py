@@ -20,7 +20,7 @@ _QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_worker_niceness": "0",
-    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "1",
     "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
     "TOKENIZERS_PARALLELISM": "false",
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -32,6 +32,18 @@ _QUIET = {
     "YOLO_VERBOSE": "false",
 }
 """No telemetry, no chatter, no lowered priority of workers; read by the libraries when they are imported, so set before."""
+_IDLE = {
+    "RAY_enable_metrics_collection": "0",
+    "RAY_TRAIN_METRICS_ENABLED": "0",
+    "RAY_task_events_report_interval_ms": "0",
+    "RAY_event_stats": "0",
+    "REPORTER_UPDATE_INTERVAL_MS": "60000",
+    "METRICS_RECORD_INTERVAL_S": "60",
+    "AUTOSCALER_UPDATE_INTERVAL_S": "60",
+    "RAY_DASHBOARD_AGENT_CHECK_PARENT_INTERVAL_S": "2",
+    "RAY_memory_monitor_refresh_ms": "1000",
+}
+"""What a local Ray keeps account of for a dashboard and an autoscaler that it does not have, on the cores that compute."""
 
 
 def prepare_environment(settings: ClusterSettings, *, verbose: bool) -> None:
@@ -42,6 +54,8 @@ def prepare_environment(settings: ClusterSettings, *, verbose: bool) -> None:
     if not address_of(settings):
         os.environ["RAY_AUTH_MODE"] = "token"
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+        for name, value in _IDLE.items():
+            os.environ.setdefault(name, value)
     for name, value in _QUIET.items():
         os.environ.setdefault(name, value)
     if not verbose:
@@ -69,6 +83,8 @@ def ray_session(settings: ClusterSettings, *, verbose: bool) -> Iterator[None]:
     temporary = None if address else tempfile.mkdtemp(prefix="cg-ray-")
     try:
         _init(_joined(address) if address else _local(settings, str(temporary)), verbose)
+        if not address and not verbose:
+            ray._private.worker._global_node.kill_log_monitor()  # ten times a second it looks for lines that nobody is to see
         _quieten_data(verbose)
         yield
     except ConnectionError as error:

@@ -24,7 +24,7 @@ TITLES = {
     "stage2": "Stage 2: instruction tuning",
 }
 
-_GROUP = {"workers", "least_workers", "cpus_per_worker", "max_failures"}
+_GROUP = {"workers", "least_workers", "cpus_per_worker", "feed_actors", "max_failures"}
 """Of `ComputeSettings`, what is about the group of workers and not about how one computes."""
 
 

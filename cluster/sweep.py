@@ -204,7 +204,7 @@ def _link(link: Path, target: Path) -> None:
 def resources_of(config: RunConfig) -> dict[str, float]:
     """What the worker group of a configuration's stages takes, as Ray counts it."""
     compute = config.train.compute
-    return {"CPU": compute.workers * compute.cpus_per_worker, "GPU": float(compute.workers * compute.gpu)}
+    return {"CPU": compute.workers * compute.cpus_of_worker, "GPU": float(compute.workers * compute.gpu)}
 
 
 def at_once(trials: Sequence[Trial], offered: dict[str, Any]) -> int:

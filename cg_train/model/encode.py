@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
@@ -22,14 +21,13 @@ from cg_data.instruct.prompt import SYSTEM_PROMPT
 from cg_data.page import page_shape, render_batch
 from cg_data.records import Message, Sample
 from cg_data.settings import PageSettings
+from cg_train.model.pixels import FRAMES, IMAGE_MEAN, PATCH_PX, to_values
 from cg_train.packs import too_long
 from cg_train.recipe import PictureSettings
 
-PATCH_PX, MERGE, FRAMES = 14, 2, 2
-"""Side of a patch in pixels, patches per side of a visual token, frames per patch (a still picture is shown twice) of Qwen2.5-VL."""
+MERGE = 2
+"""Patches per side of a visual token of Qwen2.5-VL."""
 TOKEN_PX = PATCH_PX * MERGE
-IMAGE_MEAN, IMAGE_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
-"""Red, green and blue, of values from 0 to 1 (CLIP, Radford et al. 2021)."""
 
 TURN, END_OF_TURN, PAD = "<|im_start|>", "<|im_end|>", "<|endoftext|>"
 VISION_START, IMAGE, VIDEO, VISION_END = "<|vision_start|>", "<|image_pad|>", "<|video_pad|>", "<|vision_end|>"
@@ -91,20 +89,8 @@ def page_to_patches(pages: npt.NDArray[np.uint8]) -> tuple[torch.Tensor, torch.T
     n, height, width = pages.shape
     rows, columns = height // PATCH_PX, width // PATCH_PX
     cut = pages.reshape(n, rows // MERGE, MERGE, PATCH_PX, columns // MERGE, MERGE, PATCH_PX)
-    grey = np.ascontiguousarray(cut.transpose(0, 1, 4, 2, 5, 3, 6)).reshape(-1, PATCH_PX * PATCH_PX)
-    patches = torch.empty(len(grey), len(IMAGE_MEAN), FRAMES, PATCH_PX * PATCH_PX)
-    values = torch.from_numpy(grey).int()
-    for colour, table in enumerate(_normalised()):
-        patches[:, colour] = table[values][:, None]
-    return patches.flatten(1), torch.tensor([[1, rows, columns]] * n)
-
-
-@functools.cache
-def _normalised() -> torch.Tensor:
-    """What each of the 256 greys becomes in each colour, float32 `(3, 256)`; rounded as the image processor rounds."""
-    scale = 1.0 / (1 / 255)
-    mean, std = torch.tensor(IMAGE_MEAN) * scale, torch.tensor(IMAGE_STD) * scale
-    return (torch.arange(256.0)[None] - mean[:, None]) / std[:, None]
+    grey = np.ascontiguousarray(cut.transpose(0, 1, 4, 2, 5, 3, 6)).reshape(-1, 1, PATCH_PX * PATCH_PX)
+    return to_values(torch.from_numpy(grey)), torch.tensor([[1, rows, columns]] * n)
 
 
 def encode_dialogue(tokenizer: Any, messages: Sequence[Message], image_tokens: int, *, with_answer: bool) -> Encoded:

@@ -21,7 +21,7 @@ from cg_train.model.answers import AnswerReader, answer_loss
 from cg_train.model.encode import Batch, training_batch
 from cg_train.model.export import export_folder
 from cg_train.model.load import load_model, set_trainable
-from cg_train.model.pack import packed_batch
+from cg_train.model.pack import Positions, packed_batch
 from cg_train.model.sight import FindingsReader, positive_weights, sight_batch, sight_targets
 from cg_train.recipe import PackedBatches, StageRecipe, TrainSettings, checkpointed
 from cg_train.step import Targets, answer_targets
@@ -82,12 +82,6 @@ def _set_forward(layers: Sequence[Any], *, again: bool, compiled: bool) -> None:
             layer.forward = functools.partial(checkpoint, layer.forward, use_reentrant=False)
 
 
-def _made_for(dtype: torch.dtype, together: Callable[..., Batch], *args: Any, **kwargs: Any) -> Batch:
-    """With pixels as the tower would turn them first thing, so that half as much goes to the GPU."""
-    batch = together(*args, **kwargs)
-    return batch | {"pixel_values": batch["pixel_values"].to(dtype)}
-
-
 def load_learner(
     source: str,
     *,
@@ -109,11 +103,11 @@ def load_learner(
     loaded = load_model(source, dtype=dtype, attention=settings.attention, device=device)
     together: Callable[..., Batch] = training_batch
     if isinstance(recipe.batching, PackedBatches):
-        together = functools.partial(packed_batch, positions_of=loaded.model.model.get_rope_index)
+        together = functools.partial(packed_batch, positions_of=Positions(loaded.model.config).get_rope_index)
     model, network = learning(loaded.model, recipe, settings)
     targets: Targets = answer_targets
     collate: Collate = functools.partial(
-        _made_for, dtype, together, processor=loaded.processor, page=page, pictures=settings.pictures, max_tokens=recipe.max_tokens
+        together, processor=loaded.processor, page=page, pictures=settings.pictures, max_tokens=recipe.max_tokens
     )
     if recipe.objective == "sight":
         annotations = {annotation.segment_id: annotation for annotation in read_annotations(annotations_uri)}

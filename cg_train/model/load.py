@@ -15,7 +15,8 @@ from transformers import AutoConfig, AutoProcessor, Qwen2_5_VLForConditionalGene
 from cg_data import storage
 from cg_data.errors import ConfigError, StorageError
 from cg_data.settings import PageSettings, Settings
-from cg_train.model.encode import FRAMES, IMAGE, IMAGE_MEAN, IMAGE_STD, MERGE, PATCH_PX
+from cg_train.model.encode import IMAGE, MERGE
+from cg_train.model.pixels import FRAMES, IMAGE_MEAN, IMAGE_STD, PATCH_PX
 from cg_train.model.varlen import use_varlen
 from cg_train.recipe import Attention, LoraSettings, Module
 

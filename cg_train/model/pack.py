@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from transformers import Qwen2_5_VLModel
 
 from cg_data.records import Sample
 from cg_data.settings import PageSettings
@@ -23,6 +24,17 @@ from cg_train.recipe import PictureSettings
 
 PositionsOf = Callable[..., tuple[torch.Tensor, torch.Tensor]]
 """`Qwen2_5_VLModel.get_rope_index`."""
+
+
+class Positions:
+    """`get_rope_index` of a `Qwen2_5_VLModel` without the model: it needs the configuration alone, which can be sent to where batches are
+    made."""
+
+    get_rope_index = Qwen2_5_VLModel.get_rope_index
+    get_vision_position_ids = Qwen2_5_VLModel.get_vision_position_ids
+
+    def __init__(self, config: Any) -> None:
+        self.config = config
 
 
 def packed_batch(

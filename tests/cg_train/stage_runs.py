@@ -1,6 +1,7 @@
-"""Trains a small stage on Ray in a process of its own, which tests can kill: ``python stage_runs.py FOLDER [two-nodes]``.
+"""Trains a small stage on Ray in a process of its own, which tests can kill: ``python stage_runs.py FOLDER [two-nodes | fed]``.
 
-``FOLDER/../samples`` holds the samples; with two nodes the pid of the second one's raylet is written to ``FOLDER.raylet``.
+``FOLDER/../samples`` holds the samples; with two nodes the pid of the second one's raylet is written to ``FOLDER.raylet``; where it is fed,
+an actor makes the batches of each worker.
 """
 
 from __future__ import annotations
@@ -129,12 +130,13 @@ def main() -> None:
     from cluster.config import ClusterSettings
     from cluster.session import ray_session
 
-    folder = Path(sys.argv[1])
-    if len(sys.argv) == 3:
+    folder, how = Path(sys.argv[1]), sys.argv[2:]
+    if how == ["two-nodes"]:
         on_two_nodes(folder)
         return
-    with ray_session(ClusterSettings(local_cpus=WORKERS, object_store_mib=128), verbose=False):
-        on_ray(folder, ComputeSettings(workers=WORKERS))
+    compute = ComputeSettings(workers=WORKERS, feed_actors=int(how == ["fed"]))
+    with ray_session(ClusterSettings(local_cpus=int(WORKERS * compute.cpus_of_worker), object_store_mib=128), verbose=False):
+        on_ray(folder, compute)
 
 
 if __name__ == "__main__":

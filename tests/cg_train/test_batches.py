@@ -15,7 +15,7 @@ from cg_data.records import Sample
 from cg_data.rows import SAMPLE_SCHEMA, table_of
 from cg_data.storage import write_table
 from cg_data.vocabulary import SampleKind, Split
-from cg_train.batches import BatchMaker, SampleStore, gain, prefetched
+from cg_train.batches import BatchMaker, SampleStore, StepBatch, finished, gain, prefetched
 from cg_train.plan import make_plan
 from cg_train.recipe import PaddedBatches, StageRecipe
 from tests.cg_train.train_small import KINDS, SEGMENTS, make_sample
@@ -92,6 +92,24 @@ def test_the_gain_is_fixed_by_step_and_sample_and_stays_in_its_range() -> None:
     assert 2**-0.5 <= min(factors) < 0.75
     assert 1.35 < max(factors) <= 2**0.5
     assert gain("1", step=1, seed=1, gain_log2=0.5) != gain("1", step=2, seed=1, gain_log2=0.5)
+
+
+def test_pixels_are_finished_in_the_weights_precision_and_all_else_is_left_as_it_is() -> None:
+    inputs = {"pixel_values": torch.linspace(-2, 2, 99), "input_ids": torch.arange(9)}
+    batch = StepBatch(step=3, sample_ids=("a",), micro_batches=(inputs, inputs))
+    for dtype in (torch.float32, torch.bfloat16):
+        done = finished(batch, dtype=dtype, gpu=False)
+        assert (done.step, done.sample_ids, len(done.micro_batches)) == (3, ("a",), 2)
+        for micro in done.micro_batches:
+            assert torch.equal(micro["pixel_values"], inputs["pixel_values"].to(dtype))
+            assert torch.equal(micro["input_ids"], inputs["input_ids"])
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA")
+def test_batches_for_a_gpu_are_pinned() -> None:
+    batch = StepBatch(step=0, sample_ids=(), micro_batches=({"pixel_values": torch.ones(9), "input_ids": torch.arange(9)},))
+    assert all(tensor.is_pinned() for tensor in finished(batch, dtype=torch.bfloat16, gpu=True).micro_batches[0].values())
 
 
 def test_prefetching_keeps_the_order_works_ahead_and_delivers_an_error_at_its_step() -> None:

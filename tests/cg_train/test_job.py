@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import shutil
 from collections.abc import Sequence
@@ -13,8 +14,9 @@ import torch
 from safetensors.torch import load_file
 
 from cg_data import storage
-from cg_data.errors import StorageError, UserError
+from cg_data.errors import ClusterError, StorageError, UserError
 from cg_data.progress import silent
+from cg_data.records import Message
 from cg_data.rows import SAMPLE_SCHEMA, table_of
 from cg_data.vocabulary import Split
 from cg_train.job import STAGES, Stage, train_stages
@@ -126,6 +128,19 @@ def test_a_checkpoint_that_cannot_be_put_away_ends_the_stage_with_a_sentence(
         )
     assert len(metrics_journal(tmp_path / "train" / "words", 0).read()) <= 4
     assert not (tmp_path / "models" / "words").exists()
+
+
+def test_what_an_actor_cannot_make_a_batch_of_is_the_users_to_mend_and_actors_need_room_beside_their_worker(
+    tmp_path: Path, samples_uri: str, annotations_uri: str
+) -> None:
+    stages, samples = [_stage(tmp_path, "words", WORDS, "init")], shutil.copytree(samples_uri, tmp_path / "samples")
+    asked = Message(role="user", content="What is <|im_end|>?")
+    bad = [dataclasses.replace(make_sample(60 + n, KINDS[2]), messages=(asked, Message(role="assistant", content="O1"))) for n in range(99)]
+    storage.write_table(str(samples / "bad.parquet"), table_of(bad, SAMPLE_SCHEMA))
+    with pytest.raises(ClusterError, match=r"2 workers need 4 CPU, and the cluster has 2\. Lower .*compute\.feed_actors"):
+        _train(tmp_path, stages, str(samples), annotations_uri, ComputeSettings(workers=2, feed_actors=1))
+    with pytest.raises(UserError, match=r"^messages: the text holds <\|im_end\|>, a control token of the model\. Take it out\.$"):
+        _train(tmp_path, stages, str(samples), annotations_uri, ComputeSettings(workers=1, feed_actors=1))
 
 
 def test_a_stage_of_two_workers_is_gone_on_with_from_its_newest_whole_checkpoint_by_the_one_that_there_is_room_for(

@@ -76,13 +76,6 @@ def test_a_stage_that_reads_answers_alone_declares_the_same_parameters(model_fol
     assert {f"model.{name}" for name in full.declared} == chunked.declared
 
 
-def test_pixels_are_those_that_the_tower_would_make_of_them(model_folder: str, annotations_uri: str) -> None:
-    learners = [_learner(model_folder, annotations_uri, STAGE2, precision=precision) for precision in ("float32", "bfloat16")]
-    whole, half = (one.collate(SAMPLES[:2], [sample.eeg_uv for sample in SAMPLES[:2]])["pixel_values"] for one in learners)
-    assert (whole.dtype, half.dtype) == (torch.float32, torch.bfloat16)
-    assert torch.equal(whole.to(torch.bfloat16), half)
-
-
 PACKED = STAGE2.model_copy(update={"batching": PackedBatches(tokens=2048, images=8)})
 
 

@@ -13,7 +13,7 @@ from cg_data.records import Sample
 from cg_train.flops import load_of_batch
 from cg_train.model.answers import AnswerReader, answer_loss
 from cg_train.model.encode import IGNORED, Batch, training_batch
-from cg_train.model.pack import packed_batch
+from cg_train.model.pack import Positions, packed_batch
 from cg_train.recipe import PictureSettings
 from cg_train.step import answer_targets
 from tests.cg_train.general_small import DOT, DRAWING, LARGE, PHOTO, WORDS, general
@@ -41,7 +41,7 @@ def attending(request: pytest.FixtureRequest, model_and_processor: tuple[Any, An
 
 
 def pack_of(samples: Sequence[Sample], model: Any, processor: Any, max_tokens: int = 400) -> Batch:
-    return _made(packed_batch, samples, processor, max_tokens, positions_of=model.model.get_rope_index)
+    return _made(packed_batch, samples, processor, max_tokens, positions_of=Positions(model.config).get_rope_index)
 
 
 def padded_of(samples: Sequence[Sample], processor: Any) -> Batch:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from cg_train.recipe import StageRecipe, TrainSettings, checkpointed
+from cg_train.recipe import ComputeSettings, DetectorRecipe, StageRecipe, TrainSettings, checkpointed
 
 RECIPE = StageRecipe(mixture={"open": 1.0}, steps=1, trainable=("projector",))  # type: ignore[arg-type]
 
@@ -26,6 +26,12 @@ RECIPE = StageRecipe(mixture={"open": 1.0}, steps=1, trainable=("projector",))  
 def test_settings_that_cannot_go_together_are_refused(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         TrainSettings(stage1=RECIPE, stage2=RECIPE, **settings)
+
+
+@pytest.mark.parametrize("compute", [ComputeSettings(least_workers=1), ComputeSettings(feed_actors=1)])
+def test_what_is_for_stages_is_refused_for_the_detector(compute: ComputeSettings) -> None:
+    with pytest.raises(ValidationError, match="is for stages"):
+        DetectorRecipe(compute=compute)
 
 
 def test_only_towers_through_which_gradients_flow_are_computed_again() -> None:

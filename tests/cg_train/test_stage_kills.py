@@ -98,6 +98,18 @@ def test_a_killed_worker_is_replaced_and_a_killed_driver_made_good_by_the_same_c
     assert weights(folder) == weights(place / "undisturbed")
 
 
+def test_a_killed_worker_that_ray_data_fed_goes_on_to_the_bit_as_plain_processes_that_made_their_own_batches(place: Path) -> None:
+    folder, chance = place / "fed", random.Random(7)
+    process = start(folder, "fed")
+    wait_for_step(folder, process, chance.randint(9, 30))
+    assert len(workers(process.pid, "_Maker")) == WORKERS
+    os.kill(chance.choice(workers(process.pid, "TrainWorker")).pid, signal.SIGKILL)
+    assert process.wait(240) == 0
+    assert curve(folder) == curve(place / "undisturbed")
+    assert consumed(folder) == consumed(place / "undisturbed")
+    assert weights(folder) == weights(place / "undisturbed")
+
+
 def test_a_node_that_dies_is_made_good_by_the_worker_that_is_left(place: Path) -> None:
     """All processes of the second of two nodes are killed; the first has room for one worker, which goes on from the last checkpoint."""
     folder, step = place / "node", random.Random(6).randint(6, 20)

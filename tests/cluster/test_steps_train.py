@@ -18,7 +18,7 @@ def _marks(*sets: str) -> dict[str, str]:
 
 
 def test_a_stage_goes_on_with_another_number_of_workers() -> None:
-    names = {"workers": 3, "least_workers": 2, "cpus_per_worker": 0.5, "max_failures": 7}
+    names = {"workers": 3, "least_workers": 2, "cpus_per_worker": 0.5, "feed_actors": 1, "max_failures": 7}
     assert _marks(*(f"train.compute.{name}={value}" for name, value in names.items())) == _marks()
 
 

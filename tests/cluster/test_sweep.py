@@ -176,6 +176,7 @@ def test_a_folder_that_is_moved_with_its_run_still_has_what_it_shares(base: RunF
     [
         (["train.compute.workers=2"], {"CPU": 2.0}, 1),
         (["train.compute.workers=1"], {"CPU": 2.0}, 2),
+        (["train.compute.workers=1", "train.compute.feed_actors=1"], {"CPU": 3.0}, 1),
         (["train.compute.workers=4"], {"CPU": 2.0}, 1),
         (["train.compute.workers=8", "train.compute.gpu=true"], {"CPU": 64.0, "GPU": 16.0}, 2),
         (["train.compute.workers=8", "train.compute.least_workers=4", "train.compute.gpu=true"], {"CPU": 64.0, "GPU": 8.0}, 1),
