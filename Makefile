@@ -3,7 +3,7 @@ PYTHON ?= python3
 RUN ?= runs/demo
 BIN := .venv/bin
 
-.PHONY: setup demo test lint lock clean
+.PHONY: setup demo test test-core test-ray lint lock clean
 
 # Bytecode is compiled here: where Python cannot keep it later, every worker would compile torch and transformers anew at each start.
 setup: .venv/.installed
@@ -19,8 +19,14 @@ setup: .venv/.installed
 demo: setup  ## the main job on the embedded default: corpus, detector, model, bench, service
 	$(BIN)/cg run --preset tiny --run $(RUN)
 
-test: setup lint  ## the linters and the whole suite
-	$(BIN)/python -m pytest
+test: setup lint  ## the linters and the whole suite, the tests that start Ray beside those that do not
+	$(MAKE) --no-print-directory --jobs=2 test-core test-ray
+
+test-core: setup
+	$(BIN)/python -m pytest -m "not cluster"
+
+test-ray: setup
+	$(BIN)/python -m pytest -m cluster
 
 lint: setup
 	$(BIN)/ruff check .
