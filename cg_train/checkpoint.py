@@ -9,7 +9,6 @@ taken.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import hashlib
 import json
@@ -19,15 +18,13 @@ import random
 import shutil
 import subprocess
 import sys
-import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from cg_data.errors import ConfigError, UserError
-from cg_data.records import content_id
 
 _RANDOM = "random-rank{rank}.pt"
 _SEAL = "sealed-rank{rank}.json"
@@ -48,39 +45,11 @@ class Keeper:
     """Where checkpoints go and come from.
 
     `resume_from` are the merged folders to continue from, newest first, none for a fresh start. Every worker calls `keep` after the same
-    steps with the sealed folder of its part, which it hands over for good, or with None if it has no part. Training goes on when `keep`
-    returns, though the part may still be on its way.
+    steps with the sealed folder of its part, or with None if it has no part.
     """
 
     resume_from: Sequence[Path]
     keep: Callable[[Path | None, int], None]
-
-
-def _written_for(work_folder: str) -> str:
-    return f"cg-checkpoint-{content_id('written', work_folder)[:16]}-"
-
-
-@contextlib.contextmanager
-def part_folder(work_folder: str) -> Iterator[Path]:
-    """A new folder on this machine's disk for a part of a checkpoint, which stays for `Keeper.keep` unless writing it fails."""
-    folder = Path(tempfile.mkdtemp(prefix=_written_for(work_folder)))
-    try:
-        yield folder
-    except BaseException:
-        shutil.rmtree(folder)
-        raise
-
-
-def forget(folder: Path | None, _step: int) -> None:
-    """A `Keeper.keep` of work that is never gone on with."""
-    if folder is not None:
-        shutil.rmtree(folder)
-
-
-def sweep_parts(work_folder: str) -> None:
-    """Delete what workers that were killed have left of `part_folder`; before any worker of the new group makes one."""
-    for folder in Path(tempfile.gettempdir()).glob(f"{_written_for(work_folder)}*"):
-        shutil.rmtree(folder, ignore_errors=True)  # of another worker of this machine, which sweeps too
 
 
 def seal(folder: Path, *, rank: int, parts: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,7 @@ from cg_data.errors import ConfigError
 from cg_data.records import content_id
 from cg_data.vocabulary import Split
 from cg_train import tracking
-from cg_train.checkpoint import Keeper, newest_whole, part_folder, seal, sweep_parts
+from cg_train.checkpoint import Keeper, newest_whole, seal
 from cg_train.detector_data import SegmentStore
 from cg_train.recipe import DetectorRecipe
 
@@ -119,14 +120,13 @@ class _Reporter:
     """Journals and checkpoints of one worker; only worker 0 has something to write."""
 
     def __init__(self, job: DetectorJob, keeper: Keeper, name: str, rank: int) -> None:
-        self._keeper, self._name, self._first, self._work_folder = keeper, name, rank == 0, job.work_folder
+        self._keeper, self._name, self._first = keeper, name, rank == 0
         self._metrics = tracking.metrics_journal(Path(job.work_folder), 0)
         self._progress = tracking.progress_journal(Path(job.work_folder))
 
     def begin(self, state: TrainerState | None) -> None:
         """Forget what comes after the state that training continues from."""
         if self._first:
-            sweep_parts(self._work_folder)
             self._metrics.cut(0 if state is None else int(state["epochs_done"]))
             self._progress.cut(0 if state is None else int(state["steps_done"]))
 
@@ -141,9 +141,9 @@ class _Reporter:
             return
         losses = {f"loss_{name}": loss for name, loss in report.losses.items()}
         self._metrics.append({"step": report.epoch, "time_ms": tracking.now_ms(), "lr": report.learning_rate, **losses})
-        with part_folder(self._work_folder) as folder:
-            self._save(folder, report)
-        self._keeper.keep(folder, report.epoch)
+        with tempfile.TemporaryDirectory(prefix="cg-checkpoint-") as folder:
+            self._save(Path(folder), report)
+            self._keeper.keep(Path(folder), report.epoch)
 
     def _save(self, folder: Path, report: EpochReport) -> None:
         import torch

@@ -7,6 +7,7 @@ import dataclasses
 import functools
 import os
 import shutil
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -144,7 +145,6 @@ class _Work:
 def _begin(job: StageJob, store: SampleStore, resume_from: Sequence[Path], *, rank: int, workers: int) -> _Work:
     """From the newest whole checkpoint, if there is one; the journals end with it."""
     device = _device(job)
-    together(lambda: checkpoint.sweep_parts(job.work_folder), device)
     whole = checkpoint.newest_whole(resume_from, rank=rank, workers=workers)
     states = together(lambda: _put_together(job, whole, rank, workers), device)
     config = engine_config(job.recipe, job.settings, workers, universal=states is not None)
@@ -176,7 +176,7 @@ def _train(job: StageJob, work: _Work, keeper: checkpoint.Keeper, feed: Feed) ->
             stop.hear(look)
             together(functools.partial(work.journals.note, last, look), _device(job))
             if stop.reached or last.step % job.recipe.checkpoint_every == 0 or last.step == steps:
-                _keep(job, engine, keeper, checkpoint.Position(step=last.step, fingerprint=work.fingerprint))
+                _keep(engine, keeper, checkpoint.Position(step=last.step, fingerprint=work.fingerprint))
             if stop.reached:
                 break
     return last
@@ -262,10 +262,10 @@ def _put_together(job: StageJob, folder: Path | None, rank: int, workers: int) -
     return into
 
 
-def _keep(job: StageJob, engine: Any, keeper: checkpoint.Keeper, position: checkpoint.Position) -> None:
-    with checkpoint.part_folder(job.work_folder) as folder:
-        checkpoint.save(engine, folder, position)
-    keeper.keep(folder, position.step)
+def _keep(engine: Any, keeper: checkpoint.Keeper, position: checkpoint.Position) -> None:
+    with tempfile.TemporaryDirectory(prefix="cg-checkpoint-") as folder:
+        checkpoint.save(engine, Path(folder), position)
+        keeper.keep(Path(folder), position.step)
 
 
 def _lengths(job: StageJob, store: SampleStore, rows: Rows, learner: Learner, *, rank: int, workers: int) -> SampleLengths | None:

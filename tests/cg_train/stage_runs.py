@@ -8,18 +8,14 @@ from __future__ import annotations
 
 import os
 import sys
-import time
-import unittest.mock
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from cg_data.progress import silent
 from cg_data.vocabulary import SampleKind
-from cg_train.checkpoint import Keeper, forget
+from cg_train.checkpoint import Keeper
 from cg_train.recipe import ComputeSettings, PackedBatches, StageRecipe, TrainSettings
 from cg_train.stage import StageJob, make_tiny, open_store, run_stage
-from cg_train.tracking import TrackingSettings, metrics_journal
+from cg_train.tracking import TrackingSettings
 from tests.cg_train.model_small import PAGE, SIZES
 
 WORKERS = 2
@@ -56,28 +52,7 @@ def without_ray(folder: Path, *, rank: int, workers: int) -> None:
     )
     store = open_store(job)
     make_tiny(job, job.model_from, rank=rank)
-    run_stage(job, store, rank=rank, workers=workers, keeper=Keeper(resume_from=(), keep=forget))
-
-
-def with_late_uploads(jobs: Sequence[StageJob], tiny_folder: str, system_every_s: float | None) -> Any:
-    """The worker of `cg_train.job`, with uploads that last until training is three steps further: it must not wait for them."""
-    from ray.train.v2._internal.execution.storage import StorageContext
-
-    from cg_train.job import _stages_worker
-
-    upload, journal = StorageContext.persist_current_checkpoint, metrics_journal(Path(jobs[0].work_folder), 0)
-
-    def late(self: Any, checkpoint: Any, name: str) -> Any:
-        until, patience_s = min(int(name.split("-")[-3]) + 3, RECIPE.steps), 60.0
-        while len(journal.read()) < until:
-            time.sleep(0.02)
-            patience_s -= 0.02
-            if patience_s < 0:
-                raise TimeoutError(f"training waits for {name}")
-        return upload(self, checkpoint, name)
-
-    StorageContext.persist_current_checkpoint = late
-    return _stages_worker(jobs, tiny_folder, system_every_s)
+    run_stage(job, store, rank=rank, workers=workers, keeper=Keeper(resume_from=(), keep=lambda kept, step: None))
 
 
 def on_ray(folder: Path, compute: ComputeSettings) -> None:
@@ -93,18 +68,18 @@ def on_ray(folder: Path, compute: ComputeSettings) -> None:
         progress=silent,
     )
     tracking = TrackingSettings(uri=f"sqlite:///{folder / 'mlflow.db'}", artifacts_uri=(folder / "artifacts").as_uri())
-    done = train_stages(
-        [stage],
-        settings=settings_of(compute),
-        page=PAGE,
-        samples_uris=(str(folder.parent / "samples"),),
-        annotations_uri="",
-        tiny_folder=stage.model_from,
-        storage_folder=str(folder / "train"),
-        tracking=tracking,
+    list(
+        train_stages(
+            [stage],
+            settings=settings_of(compute),
+            page=PAGE,
+            samples_uris=(str(folder.parent / "samples"),),
+            annotations_uri="",
+            tiny_folder=stage.model_from,
+            storage_folder=str(folder / "train"),
+            tracking=tracking,
+        )
     )
-    with unittest.mock.patch("cg_train.job._stages_worker", with_late_uploads):
-        list(done)
 
 
 def on_two_nodes(folder: Path) -> None:

@@ -3,7 +3,6 @@ from __future__ import annotations
 import itertools
 import logging
 import shutil
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,7 +13,7 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 
 from cg_data.errors import ConfigError, UserError
-from cg_train.checkpoint import Position, is_of_other_size, load, newest_whole, part_folder, put_together, save, seal, sweep_parts
+from cg_train.checkpoint import Position, is_of_other_size, load, newest_whole, put_together, save, seal
 from cg_train.recipe import TrainSettings
 from cg_train.step import engine_config, make_engine, train_steps
 from tests.cg_train.test_step import RECIPE, SETTINGS, STEPS, step_batches
@@ -46,17 +45,6 @@ def test_training_continues_from_a_checkpoint_bit_for_bit(zero_stage: int, offlo
     np.testing.assert_array_equal(np.random.random(2), drawn[1])
     resumed = [(r.step, r.loss, r.grad_norm, r.lr) for r in train_steps(other, step_batches(0, 1, start=3), declared=None)]
     assert resumed == undisturbed[3:]
-
-
-def test_parts_that_a_killed_worker_left_are_swept_and_those_of_other_work_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    with part_folder("/run/train/words") as left, part_folder("/other/train/words") as others:
-        (left / "file").write_text("half")
-    with pytest.raises(OSError, match="disk is full"), part_folder("/run/train/words") as failed:
-        raise OSError("disk is full")
-    assert (left.exists(), others.exists(), failed.exists()) == (True, True, False)
-    sweep_parts("/run/train/words")
-    assert [*tmp_path.iterdir()] == [others]
 
 
 @pytest.mark.usefixtures("process_group")

@@ -14,7 +14,7 @@ import pytest
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
-from cg_train.checkpoint import Keeper, forget
+from cg_train.checkpoint import Keeper
 from cg_train.detector_run import DetectorJob, run_detector
 from tests.cg_data.engine_runs import end_all, workers
 from tests.cg_train.detector_runs import RECIPE, WORKERS, write_segments
@@ -29,7 +29,7 @@ def _without_ray(rank: int, port: int, root: str) -> None:
     join_group(port, rank, WORKERS)
     out, work = f"{root}/undisturbed/detector", f"{root}/undisturbed/work"
     job = DetectorJob(recipe=RECIPE, segments_uri=f"{root}/segments", out_folder=out, work_folder=work)
-    run_detector(job, rank=rank, workers=WORKERS, keeper=Keeper(resume_from=(), keep=forget))
+    run_detector(job, rank=rank, workers=WORKERS, keeper=Keeper(resume_from=(), keep=lambda folder, step: None))
     dist.destroy_process_group()
 
 

@@ -16,7 +16,7 @@ from cg_data.errors import ConfigError
 from cg_data.records import Segment
 from cg_data.rows import SEGMENT_SCHEMA, table_of
 from cg_data.vocabulary import Split, Waveform
-from cg_train.checkpoint import Keeper, forget, seal
+from cg_train.checkpoint import Keeper, seal
 from cg_train.detector_run import DetectorJob, run_detector
 from cg_train.tracking import metrics_journal, progress_journal
 from tests.detectors_small import NETWORKS, noise_pages, planted_page, recipe_of
@@ -24,6 +24,10 @@ from tests.detectors_small import NETWORKS, noise_pages, planted_page, recipe_of
 SPLITS = [Split.TRAIN] * 9 + [Split.VALIDATION] * 2 + [Split.TEST]
 PAGES = [planted_page(number, split) for number, split in enumerate(SPLITS)]
 NOBODY = [dataclasses.replace(page, labels=()) for page in PAGES]
+
+
+def forget(folder: Path | None, step: int) -> None:
+    """A keeper that keeps nothing."""
 
 
 @pytest.fixture
@@ -45,7 +49,7 @@ def job_of(tmp_path: Path) -> Callable[..., DetectorJob]:
 def test_a_detector_that_is_continued_is_the_undisturbed_one(job_of: Callable[..., DetectorJob], tmp_path: Path, kind: str) -> None:
     def keep(folder: Path | None, step: int) -> None:
         assert folder is not None
-        shutil.move(folder, tmp_path / f"checkpoint-{step}")
+        shutil.copytree(folder, tmp_path / f"checkpoint-{step}")
 
     job = job_of(PAGES, kind)
     figures = run_detector(job, rank=0, workers=1, keeper=Keeper(resume_from=(), keep=keep))

@@ -19,7 +19,7 @@ from cg_data.instruct.prompt import SYSTEM_PROMPT
 from cg_data.records import Sample
 from cg_data.rows import SAMPLE_SCHEMA, table_of
 from cg_train.batches import SampleStore
-from cg_train.checkpoint import Keeper, forget
+from cg_train.checkpoint import Keeper
 from cg_train.model.encode import IGNORED, training_batch
 from cg_train.recipe import PictureSettings, StageRecipe
 from cg_train.stage import run_stage
@@ -129,7 +129,7 @@ def test_a_stage_learns_from_pages_pictures_and_words_in_one_mixture(
     storage.write_table(str(folder / "0.parquet"), table_of(items, SAMPLE_SCHEMA))
     recipe = MIXED.model_copy(update={"trainable": trainable})
     job = job_of(tmp_path, recipe, (samples_uri, str(folder)), annotations_uri, model_folder)
-    run_stage(job, SampleStore(job.samples_uris), rank=0, workers=1, keeper=Keeper(resume_from=(), keep=forget))
+    run_stage(job, SampleStore(job.samples_uris), rank=0, workers=1, keeper=Keeper(resume_from=(), keep=lambda folder, step: None))
     losses = [line["loss"] for line in metrics_journal(Path(job.work_folder), 0).read()]
     assert len(losses) == 8
     if "language" in trainable:
@@ -144,7 +144,7 @@ def test_a_mixture_that_asks_for_general_samples_where_there_are_none_is_refused
 ) -> None:
     job = job_of(tmp_path, MIXED, (samples_uri,), annotations_uri, model_folder)
     with pytest.raises(ConfigError, match='no training sample of kind "general"'):
-        run_stage(job, SampleStore(job.samples_uris), rank=0, workers=1, keeper=Keeper(resume_from=(), keep=forget))
+        run_stage(job, SampleStore(job.samples_uris), rank=0, workers=1, keeper=Keeper(resume_from=(), keep=lambda folder, step: None))
 
 
 def test_sight_is_not_learnt_from_general_samples() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import errno
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,14 +13,13 @@ import torch
 from safetensors.torch import load_file
 
 from cg_data import storage
-from cg_data.errors import ClusterError, StorageError, UserError
+from cg_data.errors import ClusterError, UserError
 from cg_data.progress import silent
 from cg_data.records import Message
 from cg_data.rows import SAMPLE_SCHEMA, table_of
 from cg_data.vocabulary import Split
 from cg_train.job import STAGES, Stage, train_stages
 from cg_train.recipe import ComputeSettings, StageRecipe, TrainSettings, ValidationSettings
-from cg_train.stage import StageJob
 from cg_train.tracking import TrackingSettings, ledger, metrics_journal
 from tests.cg_train.model_small import PAGE, SIZES
 from tests.cg_train.test_stage import SIGHT, WORDS
@@ -103,31 +101,6 @@ def test_a_stage_that_stops_on_validation_says_so_and_the_next_goes_on_from_ther
     assert [figure.value for figure in curve] == first["validation_losses"]
     assert [figure.step for figure in curve] == [1, 2]
     assert second["first_loss"] != first["first_loss"], "the same samples, read by the model that had settled"
-
-
-def with_a_full_disk(jobs: Sequence[StageJob], tiny_folder: str, system_every_s: float | None) -> Any:
-    """The worker of `cg_train.job`, whose checkpoints arrive nowhere."""
-    from ray.train.v2._internal.execution.storage import StorageContext
-
-    from cg_train.job import _stages_worker
-
-    def full(*_: Any) -> Any:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    StorageContext.persist_current_checkpoint = full
-    return _stages_worker(jobs, tiny_folder, system_every_s)
-
-
-def test_a_checkpoint_that_cannot_be_put_away_ends_the_stage_with_a_sentence(
-    tmp_path: Path, samples_uri: str, annotations_uri: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("cg_train.job._stages_worker", with_a_full_disk)
-    with pytest.raises(StorageError, match=r"the checkpoint folder: the disk is full\. Free some space"):
-        _train(
-            tmp_path, [_stage(tmp_path, "words", WORDS, "init")], samples_uri, annotations_uri, ComputeSettings(workers=2, max_failures=0)
-        )
-    assert len(metrics_journal(tmp_path / "train" / "words", 0).read()) <= 4
-    assert not (tmp_path / "models" / "words").exists()
 
 
 def test_what_an_actor_cannot_make_a_batch_of_is_the_users_to_mend_and_actors_need_room_beside_their_worker(

@@ -17,7 +17,7 @@ from cg_data.errors import UserError
 from cg_data.rows import SAMPLE_SCHEMA, table_of
 from cg_data.vocabulary import SampleKind
 from cg_train.batches import SampleStore
-from cg_train.checkpoint import Keeper, forget
+from cg_train.checkpoint import Keeper
 from cg_train.model.lengths import length_files
 from cg_train.model.load import load_model
 from cg_train.packs import SampleLengths, shares
@@ -49,7 +49,7 @@ def _job(folder: Path, name: str, batching: Batching, zero_stage: int, **places:
 
 
 def _run(job: StageJob, rank: int, workers: int) -> None:
-    run_stage(job, SampleStore(job.samples_uris), rank=rank, workers=workers, keeper=Keeper(resume_from=(), keep=forget))
+    run_stage(job, SampleStore(job.samples_uris), rank=rank, workers=workers, keeper=Keeper(resume_from=(), keep=lambda folder, step: None))
 
 
 def _worker(rank: int, port: int, jobs: list[StageJob]) -> None:

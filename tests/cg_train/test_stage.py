@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from cg_data.errors import ConfigError
 from cg_data.vocabulary import SampleKind
 from cg_train.batches import SampleStore
-from cg_train.checkpoint import Keeper, forget
+from cg_train.checkpoint import Keeper
 from cg_train.model.load import load_model
 from cg_train.recipe import LoraSettings, PaddedBatches, StageRecipe, TrainSettings
 from cg_train.stage import StageJob, is_exported, make_tiny, run_stage
@@ -61,7 +61,9 @@ def job_of(tmp_path: Path, samples_uri: str, annotations_uri: str, model_folder:
 
 
 def run(job: StageJob, keeper: Keeper | None = None) -> None:
-    run_stage(job, SampleStore(job.samples_uris), rank=0, workers=1, keeper=keeper or Keeper(resume_from=(), keep=forget))
+    run_stage(
+        job, SampleStore(job.samples_uris), rank=0, workers=1, keeper=keeper or Keeper(resume_from=(), keep=lambda folder, step: None)
+    )
 
 
 def weights(folder: str) -> Mapping[str, torch.Tensor]:
@@ -102,13 +104,13 @@ def test_a_stage_goes_on_where_the_one_before_it_ended(job_of: Any) -> None:
 def test_a_stage_that_was_interrupted_ends_as_one_that_was_not(job_of: Any, tmp_path: Path, recipe: StageRecipe) -> None:
     def keep(folder: Path | None, step: int) -> None:
         assert folder is not None
-        shutil.move(folder, tmp_path / f"kept-{step}")
+        shutil.copytree(folder, tmp_path / f"kept-{step}")
 
     whole = job_of(recipe)
     run(whole, Keeper(resume_from=(), keep=keep))
     again = dataclasses.replace(whole, out_folder=str(tmp_path / "models" / "again"))
     (tmp_path / "kept-4" / "latest").write_text("")  # the disk was full
-    run(again, Keeper(resume_from=(tmp_path / "kept-4", tmp_path / "kept-2"), keep=forget))
+    run(again, Keeper(resume_from=(tmp_path / "kept-4", tmp_path / "kept-2"), keep=lambda folder, step: None))
     assert not changed(whole.out_folder, again.out_folder)
     assert [line["step"] for line in metrics_journal(Path(whole.work_folder), 0).read()] == [1, 2, 3, 4]
     assert [line["step"] for line in ledger(Path(whole.work_folder), 0).read()] == [1, 2, 3, 4]
@@ -117,12 +119,12 @@ def test_a_stage_that_was_interrupted_ends_as_one_that_was_not(job_of: Any, tmp_
 def test_a_checkpoint_of_another_recipe_is_refused(job_of: Any, tmp_path: Path) -> None:
     def keep(folder: Path | None, step: int) -> None:
         assert folder is not None
-        shutil.move(folder, tmp_path / f"kept-{step}")
+        shutil.copytree(folder, tmp_path / f"kept-{step}")
 
     run(job_of(SIGHT), Keeper(resume_from=(), keep=keep))
     other = job_of(SIGHT.model_copy(update={"learning_rate": 1e-3}), "other")
     with pytest.raises(ConfigError, match="other samples or another recipe"):
-        run(other, Keeper(resume_from=(tmp_path / "kept-2",), keep=forget))
+        run(other, Keeper(resume_from=(tmp_path / "kept-2",), keep=lambda folder, step: None))
 
 
 def test_the_tiny_model_is_written_once_from_the_training_texts(job_of: Any, tmp_path: Path) -> None:

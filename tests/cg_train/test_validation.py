@@ -21,7 +21,7 @@ from cg_data.errors import UserError
 from cg_data.rows import SAMPLE_SCHEMA, table_of
 from cg_data.vocabulary import SampleKind, Split
 from cg_train.batches import SampleStore
-from cg_train.checkpoint import Keeper, forget
+from cg_train.checkpoint import Keeper
 from cg_train.packs import SampleLengths
 from cg_train.plan import fixed_rows
 from cg_train.recipe import Batching, LoraSettings, PackedBatches, PaddedBatches, StageRecipe, TrainSettings, ValidationSettings
@@ -71,7 +71,7 @@ def job_of(root: Path, name: str, uris: tuple[str, str], model: str, recipe: Sta
 
 
 def run(job: StageJob, keeper: Keeper | None = None, rank: int = 0, workers: int = 1) -> list[dict[str, Any]]:
-    keeper = keeper or Keeper(resume_from=(), keep=forget)
+    keeper = keeper or Keeper(resume_from=(), keep=lambda folder, step: None)
     run_stage(job, SampleStore(job.samples_uris), rank=rank, workers=workers, keeper=keeper)
     return metrics_journal(Path(job.work_folder), 0).read()
 
@@ -141,12 +141,12 @@ def test_a_stage_stops_when_it_has_settled_and_a_kill_after_that_changes_nothing
 
     def keep(folder: Path | None, step: int) -> None:
         assert (folder, step) == (folder, 4)
-        shutil.move(str(folder), kept)
+        shutil.copytree(str(folder), kept)
 
     assert [line["step"] for line in run(job, Keeper(resume_from=(), keep=keep))] == [1, 2, 3, 4]
     before = load_file(Path(job.out_folder) / "model.safetensors")
     shutil.rmtree(job.out_folder)
-    again = run(job, Keeper(resume_from=(kept,), keep=forget))
+    again = run(job, Keeper(resume_from=(kept,), keep=lambda folder, step: None))
     assert [line["step"] for line in again] == [1, 2, 3, 4]
     assert all(torch.equal(before[name], tensor) for name, tensor in load_file(Path(job.out_folder) / "model.safetensors").items())
     to_its_end = run(job_of(tmp_path, "to-its-end", uris, model_folder, RECIPE))
@@ -162,7 +162,7 @@ def test_a_stage_killed_before_it_has_settled_remembers_what_it_saw(tmp_path: Pa
 
     def keep(folder: Path | None, step: int) -> None:
         if step == 2:
-            shutil.move(str(folder), kept)
+            shutil.copytree(str(folder), kept)
 
     whole = run(job, Keeper(resume_from=(), keep=keep))
     assert [line["step"] for line in whole] == [1, 2, 3, 4]
@@ -170,7 +170,7 @@ def test_a_stage_killed_before_it_has_settled_remembers_what_it_saw(tmp_path: Pa
     shutil.rmtree(job.out_folder)
     with (Path(job.work_folder) / "metrics-rank0.jsonl").open("w") as stream:
         stream.writelines(json.dumps(line) + "\n" for line in whole[:3])
-    again = run(job, Keeper(resume_from=(kept,), keep=forget))
+    again = run(job, Keeper(resume_from=(kept,), keep=lambda folder, step: None))
     assert [(line["step"], line["validation_loss"]) for line in again] == [(line["step"], line["validation_loss"]) for line in whole]
     assert all(torch.equal(before[name], tensor) for name, tensor in load_file(Path(job.out_folder) / "model.safetensors").items())
 
