@@ -9,6 +9,7 @@ taken.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -18,7 +19,8 @@ import random
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,16 +42,25 @@ class Position:
     fingerprint: str
 
 
+@contextlib.contextmanager
+def _temporary() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="cg-checkpoint-") as folder:
+        yield Path(folder)
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Keeper:
     """Where checkpoints go and come from.
 
     `resume_from` are the merged folders to continue from, newest first, none for a fresh start. Every worker calls `keep` after the same
-    steps with the sealed folder of its part, or with None if it has no part.
+    steps with the sealed folder of its part, or with None if it has no part; `part` makes that folder, in which nothing may be written
+    once it is kept. Every worker calls `settle` before it exports: what was kept may still be on its way, and is there when that returns.
     """
 
     resume_from: Sequence[Path]
     keep: Callable[[Path | None, int], None]
+    part: Callable[[], contextlib.AbstractContextManager[Path]] = _temporary
+    settle: Callable[[], None] = lambda: None
 
 
 def seal(folder: Path, *, rank: int, parts: int) -> None:

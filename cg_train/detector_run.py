@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -65,6 +64,7 @@ def run_detector(job: DetectorJob, *, rank: int, workers: int, keeper: Keeper) -
         on_epoch=reporter.epoch,
         on_step=reporter.step,
     )
+    keeper.settle()
     figures = {"train_segments": len(segments), "validation_segments": len(validation), **trained.validation}
     if rank == 0:
         save_detector(trained.network, trained.spec, job.out_folder)
@@ -141,9 +141,9 @@ class _Reporter:
             return
         losses = {f"loss_{name}": loss for name, loss in report.losses.items()}
         self._metrics.append({"step": report.epoch, "time_ms": tracking.now_ms(), "lr": report.learning_rate, **losses})
-        with tempfile.TemporaryDirectory(prefix="cg-checkpoint-") as folder:
-            self._save(Path(folder), report)
-            self._keeper.keep(Path(folder), report.epoch)
+        with self._keeper.part() as folder:
+            self._save(folder, report)
+            self._keeper.keep(folder, report.epoch)
 
     def _save(self, folder: Path, report: EpochReport) -> None:
         import torch

@@ -1,4 +1,4 @@
-"""Ray Train around the training room: this file and `cg_train.feed` (Ray Data) alone know Ray.
+"""Ray Train around the training room: this file, `cg_train.upload` (checkpoints) and `cg_train.feed` (Ray Data) alone know Ray.
 
 A run is named by its storage folder and name; started again under the same name after any kind of death, it continues from the last
 checkpoint that Ray registered. A user's mistake is returned by the workers as a value, for an exception would make Ray start them again.
@@ -21,7 +21,6 @@ from cg_data.errors import ClusterError, UserError
 from cg_data.progress import Progress
 from cg_data.settings import PageSettings
 from cg_train.batches import Feed, SampleStore, made_here
-from cg_train.checkpoint import Keeper
 from cg_train.detector_run import DETECTOR, DetectorJob, final_figures, run_detector
 from cg_train.follow import Following, tracked
 from cg_train.hardware import Gpus
@@ -33,6 +32,7 @@ from cg_train.recipe import RECIPES, ComputeSettings, DetectorRecipe, StageRecip
 from cg_train.stage import StageJob, is_exported, make_tiny, open_store, run_stage
 from cg_train.system_metrics import watched
 from cg_train.tracking import Journal, TrackingSettings, figures_journal, metrics_journal, now_ms, progress_journal
+from cg_train.upload import keeper_of, registered_checkpoints
 from cg_train.validation import held_out
 
 if TYPE_CHECKING:
@@ -212,16 +212,14 @@ def _summary(journal: Journal) -> dict[str, Any]:
 def _stages_worker(jobs: Sequence[StageJob], tiny_folder: str, system_every_s: float | None) -> UserError | None:
     context = _prepare_worker(jobs[0].settings.compute)
     rank, workers = context.get_world_rank(), context.get_world_size()
-    with _checkpoint_folders() as folders:
+    with registered_checkpoints() as folders:
         try:
             store = open_store(jobs[0])
             make_tiny(jobs[0], tiny_folder, rank=rank)
             for job in jobs:
                 if is_exported(job):  # before the group was started anew
                     continue
-                label = f"{job.name}-{job.identity[:12]}"
-                mine = [folder for folder in folders if folder.name.startswith(_checkpoint_name(label, ""))]
-                keeper = Keeper(resume_from=mine, keep=functools.partial(_report, label, [folder.name for folder in mine]))
+                keeper = keeper_of(f"{job.name}-{job.identity[:12]}", folders)
                 with watched(Path(job.work_folder), system_every_s):
                     run_stage(job, store, rank=rank, workers=workers, keeper=keeper, feed=_feed(job.settings.compute))
         except UserError as error:
@@ -284,9 +282,9 @@ def train_detector(
 
 def _detector_worker(job: DetectorJob, system_every_s: float | None) -> dict[str, Any] | UserError:
     context = _prepare_worker(job.recipe.compute)
-    with _checkpoint_folders() as folders:
+    with registered_checkpoints() as folders:
         try:
-            keeper = Keeper(resume_from=folders, keep=functools.partial(_report, DETECTOR, [folder.name for folder in folders]))
+            keeper = keeper_of(DETECTOR, folders)
             with watched(Path(job.work_folder), system_every_s):
                 return run_detector(job, rank=context.get_world_rank(), workers=context.get_world_size(), keeper=keeper)
         except UserError as error:
@@ -406,36 +404,6 @@ def _prepare_worker(compute: ComputeSettings) -> ray.train.TrainContext:
     for name in ("ray.train", "transformers", "torch.distributed"):
         logging.getLogger(name).setLevel(logging.ERROR)
     return ray.train.get_context()
-
-
-@contextlib.contextmanager
-def _checkpoint_folders() -> Iterator[list[Path]]:
-    """The checkpoints that Ray registered and still keeps, newest first, as local folders."""
-    import ray.train
-
-    with contextlib.ExitStack() as opened:
-        kept = reversed(ray.train.get_all_reported_checkpoints())
-        yield [Path(opened.enter_context(reported.checkpoint.as_directory())) for reported in kept]
-
-
-def _checkpoint_name(label: str, step: str) -> str:
-    return f"checkpoint-{label}-{step}"
-
-
-def _report(label: str, registered: Sequence[str], folder: Path | None, step: int) -> None:
-    """Hand this worker's part of a checkpoint to Ray, which merges the parts of all and registers them as one.
-
-    A group that died before its checkpoint was registered leaves parts behind: those of as many workers are written over, those of
-    another number must not get between these. One that is made anew because it was damaged gets a name of its own too, for Ray will
-    delete the folder of the damaged one.
-    """
-    import ray.train
-
-    part = None if folder is None else ray.train.Checkpoint.from_directory(str(folder))
-    name = _checkpoint_name(label, f"{step:08d}-of-{ray.train.get_context().get_world_size()}")
-    while name in registered:
-        name += "-again"
-    ray.train.report({"step": step}, checkpoint=part, checkpoint_dir_name=name)
 
 
 def _absolute(uri: str) -> str:

@@ -7,7 +7,6 @@ import dataclasses
 import functools
 import os
 import shutil
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -123,6 +122,7 @@ def run_stage(
     deepspeed = _init_group(job)
     work = _begin(job, store, keeper.resume_from, rank=rank, workers=workers)
     last = _train(job, work, keeper, feed)
+    keeper.settle()
     with _whole_parameters(deepspeed, work.engine.module, job.settings.zero_stage):
         together(lambda: work.learner.export(job.out_folder) if rank == 0 else None, _device(job))
     work.engine.destroy()
@@ -263,9 +263,9 @@ def _put_together(job: StageJob, folder: Path | None, rank: int, workers: int) -
 
 
 def _keep(engine: Any, keeper: checkpoint.Keeper, position: checkpoint.Position) -> None:
-    with tempfile.TemporaryDirectory(prefix="cg-checkpoint-") as folder:
-        checkpoint.save(engine, Path(folder), position)
-        keeper.keep(Path(folder), position.step)
+    with keeper.part() as folder:
+        checkpoint.save(engine, folder, position)
+        keeper.keep(folder, position.step)
 
 
 def _lengths(job: StageJob, store: SampleStore, rows: Rows, learner: Learner, *, rank: int, workers: int) -> SampleLengths | None:

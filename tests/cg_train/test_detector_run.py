@@ -51,8 +51,14 @@ def test_a_detector_that_is_continued_is_the_undisturbed_one(job_of: Callable[..
         assert folder is not None
         shutil.copytree(folder, tmp_path / f"checkpoint-{step}")
 
+    def settle() -> None:
+        assert (tmp_path / "checkpoint-2").exists()
+        assert not (tmp_path / "detector").exists()
+        (tmp_path / "settled").touch()
+
     job = job_of(PAGES, kind)
-    figures = run_detector(job, rank=0, workers=1, keeper=Keeper(resume_from=(), keep=keep))
+    figures = run_detector(job, rank=0, workers=1, keeper=Keeper(resume_from=(), keep=keep, settle=settle))
+    assert (tmp_path / "settled").exists()
     assert (figures["train_segments"], figures["validation_segments"]) == (9, 2)
     assert storage.read_json(f"{job.out_folder}/metrics.json") == figures
     undisturbed = storage.read_bytes(f"{job.out_folder}/detector.json"), _figures(job)

@@ -102,12 +102,18 @@ def test_a_stage_goes_on_where_the_one_before_it_ended(job_of: Any) -> None:
 
 @pytest.mark.parametrize("recipe", [SIGHT, WORDS])
 def test_a_stage_that_was_interrupted_ends_as_one_that_was_not(job_of: Any, tmp_path: Path, recipe: StageRecipe) -> None:
+    whole, order = job_of(recipe), []
+
     def keep(folder: Path | None, step: int) -> None:
         assert folder is not None
         shutil.copytree(folder, tmp_path / f"kept-{step}")
+        order.append(f"kept {step}")
 
-    whole = job_of(recipe)
-    run(whole, Keeper(resume_from=(), keep=keep))
+    def settle() -> None:
+        order.append("settled after the export" if is_exported(whole) else "settled")
+
+    run(whole, Keeper(resume_from=(), keep=keep, settle=settle))
+    assert order == ["kept 2", "kept 4", "settled"]
     again = dataclasses.replace(whole, out_folder=str(tmp_path / "models" / "again"))
     (tmp_path / "kept-4" / "latest").write_text("")  # the disk was full
     run(again, Keeper(resume_from=(tmp_path / "kept-4", tmp_path / "kept-2"), keep=lambda folder, step: None))
