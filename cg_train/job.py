@@ -396,10 +396,12 @@ def _check_resources(compute: ComputeSettings) -> None:
 
 
 def _prepare_worker(compute: ComputeSettings) -> ray.train.TrainContext:
-    """Threads and silence of a worker process."""
+    """Threads, GPU memory and silence of a worker process."""
     import ray.train
     import torch
 
+    if compute.gpu:  # packs differ in length; memory in fixed pieces would be full of holes
+        os.environ.setdefault("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")
     torch.set_num_threads(compute.threads_per_worker)
     for name in ("ray.train", "transformers", "torch.distributed"):
         logging.getLogger(name).setLevel(logging.ERROR)
