@@ -1,8 +1,10 @@
-"""What GPUs can do at most, by their makers' data sheets."""
+"""What GPUs can do at most, by their makers' data sheets, and what a machine needs to compile for them."""
 
 from __future__ import annotations
 
 import dataclasses
+import os
+import shutil
 
 from cg_data.errors import ConfigError
 
@@ -45,3 +47,8 @@ def gpu_of_memory(memory_gb: float) -> str:
         if memory_gb <= most_gb:
             return name
     raise ConfigError(f"--gpu-memory-gb {memory_gb:g}: no known GPU has as much. Name it with --gpu.")
+
+
+def c_compiler() -> str | None:
+    """Where the C compiler is that torch.compile would call, as Triton looks for it."""
+    return next((found for name in (os.environ.get("CC", "gcc"), "gcc", "clang") if (found := shutil.which(name))), None)

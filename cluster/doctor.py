@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from cg_data.errors import ClusterError
+from cg_train.hardware import c_compiler
 from cluster.config import RunConfig
 from cluster.session import address_of, check_address
 
@@ -99,6 +100,9 @@ def _needs(config: RunConfig) -> list[Check]:
         have = torch.cuda.device_count()
         advice = "" if have >= gpus else "join a cluster (RAY_ADDRESS), or --set train.compute.workers=N"
         checks.append(Check(what="GPUs for training", found=f"{have} of {gpus}", ok=have >= gpus, advice=advice))
+    if train.compile:
+        compiler = c_compiler()
+        checks.append(Check(what="C compiler", found=compiler or "none", ok=compiler is not None, advice="" if compiler else "install gcc"))
     cores = len(os.sched_getaffinity(0))
     need = train.compute.workers * train.compute.cpus_of_worker
     advice = "" if cores >= need else "fewer workers: --set train.compute.workers=1"

@@ -5,8 +5,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import inspect
-import os
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -17,6 +15,7 @@ from cg_data.errors import ConfigError
 from cg_data.settings import PageSettings
 from cg_data.shards import read_annotations
 from cg_train.batches import Collate
+from cg_train.hardware import c_compiler
 from cg_train.model.answers import AnswerReader, answer_loss
 from cg_train.model.encode import Batch, training_batch
 from cg_train.model.export import export_folder
@@ -97,7 +96,7 @@ def load_learner(
     Raises:
         UserError: see `load_model`, `set_trainable` and `cg_train.model.answers.answer_loss`; or there is nothing that compiles.
     """
-    if settings.compile and not any(shutil.which(name) for name in (os.environ.get("CC", "cc"), "gcc", "clang")):
+    if settings.compile and c_compiler() is None:
         raise ConfigError("train.compile: no C compiler here, and torch.compile needs one. Install gcc on every node, or set it to false.")
     dtype = torch.float32 if settings.precision == "float32" else torch.bfloat16
     loaded = load_model(source, dtype=dtype, attention=settings.attention, device=device)

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 
+from cg_data.errors import ConfigError
 from cg_data.records import Sample
 from cg_train.model.learner import Learner, load_learner
 from cg_train.recipe import PackedBatches, StageRecipe, Tower, TrainSettings
@@ -74,6 +75,13 @@ def test_layers_are_computed_twice_where_asked_and_gradients_flow_and_gradients_
 def test_a_stage_that_reads_answers_alone_declares_the_same_parameters(model_folder: str, annotations_uri: str) -> None:
     full, chunked = (_learner(model_folder, annotations_uri, STAGE2, loss=loss) for loss in ("full", "chunked"))
     assert {f"model.{name}" for name in full.declared} == chunked.declared
+
+
+def test_compiling_without_a_compiler_is_told_before_the_model_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    monkeypatch.setenv("CC", "gcc")
+    with pytest.raises(ConfigError, match=r"train\.compile: no C compiler here"):
+        _learner("no such model", "", STAGE2, compile=True)
 
 
 PACKED = STAGE2.model_copy(update={"batching": PackedBatches(tokens=2048, images=8)})
