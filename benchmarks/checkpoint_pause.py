@@ -92,7 +92,7 @@ def measure(width: int, rounds: int) -> list[dict[str, Any]]:
 
 def table(lines: list[dict[str, Any]]) -> str:
     columns = [name for name in lines[0] if name != "way"]
-    told = [f"{'upload':<16}" + "".join(f"{name:>16}" for name in columns)]
+    told = [f"{'seconds, upload':<16}" + "".join(f"{name:>16}" for name in columns)]
     for way in ("in the pause", "while training"):
         medians = [statistics.median(line[name] for line in lines if line["way"] == way) for name in columns]
         told.append(f"{way:<16}" + "".join(f"{value:>16.3f}" for value in medians))
