@@ -1,11 +1,12 @@
 """What Ray Train, Ray Data and the reading of shards cost a training step, and how long a killed worker is missed.
 
-    python benchmarks/training_on_ray.py RUN [--steps 24] [--global-batch 128] [--rounds 5] [--without-kill]
+    python benchmarks/training_on_ray.py RUN [--steps 24] [--global-batch 8] [--widen 4] [--rounds 5] [--without-kill]
 
-RUN is a finished run folder of the preset tiny; stage 2 is trained on its samples, from its model `base`, by two CPU workers. Two plain
-processes take the steps with all batches in memory, and with batches made as they go, from shards; Ray Train does as the latter, journals,
-and hands the figures to MLflow; where there are two cores more, Ray Data makes its batches on those. They take turns, in an order that
-turns round, and of each the median of the steps after the first five counts. On two cores whoever makes batches takes the cores that train.
+RUN is a finished run folder of the preset tiny; stage 2 is trained on its samples by two CPU workers, from a new model of its tokenizer
+that is wider than the tiny one, so that a sample is more work to learn than to make, as it is for the real ones. Two plain processes take
+the steps with all batches in memory, and with batches made as they go, from shards; Ray Train does as the latter, journals, and hands the
+figures to MLflow; where there are two cores more, Ray Data makes its batches on those. They take turns, in an order that turns round, and
+of each the median of the steps after the first five counts. On two cores whoever makes batches takes the cores that train.
 
 Overheads are means over rounds of the ratio to the plain steps of the same round, with a 95 % interval (Student) of that mean; CPU seconds
 of the processes beside the workers need no idle machine. At last a worker is killed half-way. A round takes about four minutes.
@@ -45,6 +46,21 @@ WORKERS, UNSTEADY = 2, 5
 Lines = list[dict[str, Any]]
 
 
+def widened(run: str, config: RunConfig, factor: int, folder: str) -> RunConfig:
+    """With an untrained model of RUN's tokenizer, `factor` times as wide as the tiny one, which is written into `folder`."""
+    from transformers import AutoTokenizer
+
+    from cg_train.model.build import build_tiny
+    from cg_train.model.export import export_folder
+
+    tiny = config.train.tiny
+    wide = {name: getattr(tiny, name) * factor for name in type(tiny).model_fields if name.endswith(("hidden", "heads", "intermediate"))}
+    tiny = tiny.model_copy(update=wide)
+    model, processor = build_tiny(tiny, AutoTokenizer.from_pretrained(f"{run}/models/base"), config.data.page)
+    export_folder(model, processor, folder, page=config.data.page, about={"trained": "nothing yet"})
+    return config.model_copy(update={"train": config.train.model_copy(update={"tiny": tiny, "source": folder})})
+
+
 def config_of(steps: int, global_batch: int) -> RunConfig:
     sets = {"steps": steps, "global_batch": global_batch, "batching.micro_batch": global_batch // WORKERS // 2, "checkpoint_every": 10}
     return resolve_config(
@@ -61,9 +77,7 @@ def plain_worker(rank: int, port: int, run: str, config: RunConfig, told: str, i
     torch.set_num_threads(1)
     torch.distributed.init_process_group("gloo", rank=rank, world_size=WORKERS)
     recipe, page, store = config.train.stage2, config.data.page, SampleStore([f"{run}/samples/synthetic"])
-    learner = load_learner(
-        f"{run}/models/base", recipe=recipe, settings=config.train, page=page, annotations_uri="", about={}, device="cpu"
-    )
+    learner = load_learner(config.train.source, recipe=recipe, settings=config.train, page=page, annotations_uri="", about={}, device="cpu")
     plan = make_plan(store.index, recipe)
     make = BatchMaker(
         store=store,
@@ -110,7 +124,7 @@ def on_ray(run: str, config: RunConfig, folder: Path, *, feed_actors: int = 0) -
         name="stage2",
         identity="0" * 16,
         recipe=config.train.stage2,
-        model_from=f"{run}/models/base",
+        model_from=config.train.source,
         out_folder=str(folder / "model"),
         about={},
         progress=silent,
@@ -259,12 +273,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run")
     parser.add_argument("--steps", type=int, default=24)
-    parser.add_argument("--global-batch", type=int, default=128)
+    parser.add_argument("--global-batch", type=int, default=8)
+    parser.add_argument("--widen", type=int, default=4, help="the model, by this factor")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--without-kill", action="store_true")
     options = parser.parse_args()
     run, config = str(Path(options.run).absolute()), config_of(options.steps, options.global_batch)
     with tempfile.TemporaryDirectory() as place:
+        config = widened(run, config, options.widen, f"{place}/wide")
         done = in_turns(run, config, Path(place), options.rounds)
         for name in done:
             for bare in ("plain, in memory", "plain, from shards"):
