@@ -102,14 +102,16 @@ def memory_of(shape: Shape, recipe: StageRecipe, settings: TrainSettings, longes
     width, most = _width(settings), fullest(recipe.batching, longest)
     states, on_host = _states(shape, settings, gpus.count)
     parts = 1 if settings.zero_stage == 0 else gpus.count
-    # Gradients put in a row, and that in float32 for a fused AdamW; stage 3 goes through the parameters in groups of `sub_group_size`.
+    # Gradients put in a row, and that in float32 for a fused AdamW where it is not so already; stage 3 goes through the parameters in
+    # groups of `sub_group_size`.
+    copies = 4.0 if settings.precision == "float32" else width + 4.0
     stepped = min(shape.trained / parts, LIVE_ELEMENTS if settings.zero_stage == 3 else shape.trained)
     return Memory(
         **states,
         activations=kept_bytes(shape, recipe, settings, most) + _working_bytes(shape, recipe, settings, most),
         logits=_logits(shape, recipe, settings, most),
         buckets=_buckets(shape, settings),
-        step=(width % 4 + 4.0) * stepped if settings.offload.optimizer == "gpu" else 0.0,
+        step=copies * stepped if settings.offload.optimizer == "gpu" else 0.0,
         reserve=CONTEXT_BYTES + FRAGMENTED * gpus.memory_bytes,
         loading=float(width * shape.parameters),
         host=on_host,
@@ -172,7 +174,7 @@ def _working_bytes(shape: Shape, recipe: StageRecipe, settings: TrainSettings, m
     """What one layer works with at a time: all that it keeps where it is computed again, and as much again for gradients in the MLP."""
     width, patches = _width(settings), most.patches
     tower = patches * width * (6.0 * shape.vision.hidden + 3.0 * shape.vision.intermediate)
-    pixels = patches * PATCH_VALUES * (4.0 + width)  # as they come, and as the tower takes them
+    pixels = patches * PATCH_VALUES * width
     if recipe.objective == "sight":
         return pixels + tower + patches * _vision_layer(shape, settings)
     layer = _text_layer(shape, recipe, settings, most) + width * (4.0 * shape.text.hidden + 3.0 * shape.text.intermediate)

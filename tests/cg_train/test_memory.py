@@ -28,9 +28,9 @@ from cg_train.memory import (
     recommend,
 )
 from cg_train.model.build import build_tiny, train_tokenizer
-from cg_train.model.load import set_trainable
+from cg_train.model.learner import learning
 from cg_train.model.shape import Shape, config_of, shape_of
-from cg_train.recipe import LoraSettings, Module, PackedBatches, PaddedBatches, StageRecipe, TrainSettings, checkpointed
+from cg_train.recipe import LoraSettings, Module, PackedBatches, PaddedBatches, StageRecipe, TrainSettings
 from cg_train.step import answer_targets, engine_config, make_engine
 from tests.cg_train.model_small import PAGE, SAMPLES, SIZES, batch_of, texts
 from tests.cg_train.train_small import free_port, join_group
@@ -121,11 +121,8 @@ def _kept(recipe: StageRecipe, settings: TrainSettings) -> tuple[int, Shape, Lon
     """Bytes that autograd saves in a forward pass up to the last hidden states, weights aside; and what the formula asks."""
     sizes = SIZES.model_copy(update={"text_heads": 4, "text_kv_heads": 2, "text_layers": 3, "text_intermediate": 128})
     built, processor = build_tiny(sizes, train_tokenizer(texts(), sizes.vocabulary), PAGE)
-    model, _ = set_trainable(built.train(), recipe.trainable, recipe.lora)
-    built.config.text_config.use_cache = False
+    model, _ = learning(built.train(), recipe, settings)
     model.to(getattr(torch, settings.precision))
-    for tower in checkpointed(recipe, settings.checkpointing):
-        {"vision": built.model.visual, "language": built.model.language_model}[tower].activation_checkpointing_enable()
     batch = batch_of(SAMPLES[:2], processor)
     targets = int(answer_targets(batch))
     batch.pop("labels")
