@@ -32,6 +32,9 @@ from cg_train.model.pixels import to_shades, to_values
 _READY = 2
 """Batches that may lie in the object store for each worker, beside those that its actors are at and those that it has taken."""
 _PAUSE_S = 0.1
+_NO_STEP = -1
+"""Follows the last step, more often than it can be asked for. Actors that have nothing left to do Ray Data lets go by counting references,
+of which the last batch can hold one for ever; those that have, it kills when the dataset is closed."""
 _STEP, _PART, _PIXELS = "step", "part", "pixel_values"
 
 
@@ -58,11 +61,12 @@ def streamed(make: BatchMaker, steps: range, finish: Finish, *, actors: int) -> 
 
 def _dataset(make: BatchMaker, steps: range, actors: int) -> ray.data.Dataset:
     """A block for each step, so that any actor that is free takes the next one."""
+    rows = [{_STEP: step} for step in [*steps, *[_NO_STEP] * (actors + 2 * _READY + 4)]]
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = context.print_on_execution_start = False
     context.execution_options.preserve_order = True
     context.set_config(ENABLED_BACKPRESSURE_POLICIES_CONFIG_KEY, [*ENABLED_BACKPRESSURE_POLICIES, _NotTooFarAhead])
-    return ray.data.from_items([{_STEP: step} for step in steps], override_num_blocks=len(steps)).map_batches(
+    return ray.data.from_items(rows, override_num_blocks=len(rows)).map_batches(
         _Maker,
         fn_constructor_args=(ray.put(make),),
         batch_size=None,
@@ -95,6 +99,8 @@ class _Maker:
 
     def __call__(self, block: pa.Table) -> pa.Table:
         (step,) = block.column(_STEP).to_pylist()
+        if step == _NO_STEP:
+            return pa.table({_PART: pa.array([b""], pa.large_binary())})
         try:
             return _packed(self._make(step))
         except UserError as error:

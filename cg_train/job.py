@@ -187,7 +187,7 @@ def _stage_tracked(job: StageJob, made_of: Mapping[str, Any], tracking: Tracking
 
 def _stage_follower(stage: Stage, job: StageJob, steps: int) -> _Follower:
     journal = metrics_journal(Path(job.work_folder), 0)
-    return _Follower(journal, lambda lines: stage.progress(lines[-1]["step"], steps, _stage_note(lines[-1])))
+    return _Follower(journal, lambda line: stage.progress(line["step"], steps, _stage_note(line)))
 
 
 def _stage_note(line: Mapping[str, Any]) -> str:
@@ -268,9 +268,7 @@ def train_detector(
         config=tracking.config,
         artifacts=str(storage.local_path(out_folder).absolute()),
     )
-    follower = _Follower(
-        progress_journal(folder / DETECTOR), lambda lines: progress(lines[-1]["step"], lines[-1]["total"], lines[-1]["note"])
-    )
+    follower = _Follower(progress_journal(folder / DETECTOR), lambda line: progress(line["step"], line["total"], line["note"]))
     worker = functools.partial(_detector_worker, job, tracking.system_every_s)
     with Following(tracking, folder), run, follower:
         metrics: dict[str, Any] = _fit(worker, name=DETECTOR, folder=folder, compute=recipe.compute)
@@ -435,9 +433,9 @@ class _Background:
 
 
 class _Follower:
-    """Reads a journal while it grows and hands new lines to who watches."""
+    """Watches a journal while it grows, is cut and grows again, and hands its newest line to who watches."""
 
-    def __init__(self, journal: Journal, tell: Callable[[list[dict[str, Any]]], None]) -> None:
+    def __init__(self, journal: Journal, tell: Callable[[Mapping[str, Any]], None]) -> None:
         self._journal, self._tell = journal, tell
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="follower", daemon=True)
@@ -450,9 +448,10 @@ class _Follower:
         self._thread.join()
 
     def _follow(self) -> None:
-        offset, ended = 0, False
+        told, ended = None, False
         while not ended:
             ended = self._stop.wait(_POLL_S)
-            lines, offset = self._journal.read_from(offset)
-            if lines:
-                self._tell(lines)
+            line = self._journal.last()
+            if line is not None and line != told:
+                self._tell(line)
+                told = line

@@ -11,7 +11,7 @@ import json
 import logging
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -61,20 +61,20 @@ class Journal:
 
     def read(self) -> list[dict[str, Any]]:
         """All complete lines; none of a journal that is not there."""
-        return self.read_from(0)[0]
+        return self._from_end(lambda lines: False)
 
-    def read_from(self, offset: int) -> tuple[list[dict[str, Any]], int]:
-        """Complete lines from byte `offset` on, and the offset after them; from the start if the file has become shorter."""
-        if not self._path.exists():
-            return [], 0
-        with self._path.open("rb") as stream:
-            start = offset if offset <= stream.seek(0, os.SEEK_END) else 0
-            stream.seek(start)
-            whole, newline, _ = stream.read().rpartition(b"\n")
-        return [json.loads(line) for line in whole.splitlines()], start + len(whole) + len(newline)
+    def last(self) -> dict[str, Any] | None:
+        """The newest complete line, if there is one."""
+        lines = self._from_end(bool)
+        return lines[-1] if lines else None
 
     def read_after(self, step: int) -> list[dict[str, Any]]:
-        """Complete lines of later steps. Read from the end, so that it costs what is new, and no offset is wrong after a cut."""
+        """Complete lines of later steps."""
+        lines = self._from_end(lambda lines: bool(lines) and lines[0]["step"] <= step)
+        return [line for line in lines if line["step"] > step]
+
+    def _from_end(self, enough: Callable[[list[dict[str, Any]]], bool]) -> list[dict[str, Any]]:
+        """Complete lines from the end back to where they are enough: it costs what is new, and no offset is wrong after a cut."""
         if not self._path.exists():
             return []
         with self._path.open("rb") as stream:
@@ -84,8 +84,8 @@ class Journal:
                 stream.seek(start)
                 whole = stream.read(size - start).rpartition(b"\n")[0].splitlines()
                 lines = [json.loads(line) for line in whole[1 if start else 0 :]]
-                if not start or (lines and lines[0]["step"] <= step):
-                    return [line for line in lines if line["step"] > step]
+                if not start or enough(lines):
+                    return lines
                 block *= 4
 
 

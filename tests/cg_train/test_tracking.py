@@ -27,17 +27,19 @@ def test_a_journal_that_was_cut_short_goes_on_after_the_checkpoint(tmp_path: Pat
     assert journal.read() == [_line(1), _line(2), _line(3)]
 
 
-def test_a_reader_that_follows_a_journal_gets_whole_lines_once_and_notices_a_cut(tmp_path: Path) -> None:
+def test_the_newest_whole_line_is_found_when_the_journal_was_cut_and_has_become_longer_again_with_other_lines(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "j.jsonl")
-    assert journal.read_from(0) == ([], 0)
-    journal.append(_line(1))
-    lines, offset = journal.read_from(0)
-    assert lines == [_line(1)]
+    assert journal.last() is None
+    for step in (1, 2):
+        journal.append(_line(step))
     with (tmp_path / "j.jsonl").open("a") as stream:
         stream.write('{"step"')
-    assert journal.read_from(offset) == ([], offset)
-    journal.cut(0)
-    assert journal.read_from(offset) == ([], 0)
+    assert journal.last() == _line(2)
+    journal.cut(1)
+    assert journal.last() == _line(1)
+    longer = {**_line(2), "note": "x" * 2**17}
+    journal.append(longer)
+    assert journal.last() == longer
 
 
 def test_what_comes_after_a_step_is_found_from_the_end_of_a_long_journal_as_by_reading_all_of_it(tmp_path: Path) -> None:
