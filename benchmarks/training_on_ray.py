@@ -1,21 +1,24 @@
 """What Ray Train, Ray Data and the reading of shards cost a training step, and how long a killed worker is missed.
 
-    python benchmarks/training_on_ray.py RUN [--steps 24] [--global-batch 8] [--widen 4] [--rounds 5] [--without-kill]
+    python benchmarks/training_on_ray.py RUN [--rounds 80] [--turn 1] [--global-batch 8] [--widen 6] [--without-kill]
 
 RUN is a finished run folder of the preset tiny; stage 2 is trained on its samples by two CPU workers, from a new model of its tokenizer
 that is wider than the tiny one, so that a sample is more work to learn than to make, as it is for the real ones. Two plain processes take
-the steps with all batches in memory, and with batches made as they go, from shards; Ray Train does as the latter, journals, and hands the
-figures to MLflow; where there are two cores more, Ray Data makes its batches on those. They take turns, in an order that turns round, and
-of each the median of the steps after the first five counts. On two cores whoever makes batches takes the cores that train.
+the steps with all batches in memory, and two with batches made as they go, from shards; Ray Train does as the latter, and hands the
+figures to MLflow; where there are two cores more, Ray Data makes its batches on those. On two cores whoever makes batches takes the cores
+that train.
 
-Overheads are means over rounds of the ratio to the plain steps of the same round, with a 95 % interval (Student) of that mean; CPU seconds
-of the processes beside the workers need no idle machine. At last a worker is killed half-way. A round takes about four minutes.
+All of them are started, and then take turns of a step (or of a few), in an order that turns round; those whose turn it is not are stopped,
+with all that belongs to them (SIGSTOP). So what the machine does at an hour falls on all alike. An overhead is the median over rounds of
+the ratio of a turn to that of another way in the same round, with its 95 % interval (order statistics). A turn in which the machine was
+away for a while has no weight in a median; the mean is told beside it. At last a worker is killed half-way of a training.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
+import contextlib
+import functools
 import os
 import signal
 import socket
@@ -43,7 +46,9 @@ from cg_train.tracking import TrackingSettings, metrics_journal
 from cluster.config import ClusterSettings, RunConfig, read_preset, resolve_config
 
 WORKERS, UNSTEADY = 2, 5
-Lines = list[dict[str, Any]]
+KEEP_MEMORY = {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(1 << 40)}
+"""For the processes of every way: glibc keeps what a step frees. Else each step takes and gives back some 60,000 pages of memory, and the
+time for that, up to a tenth of the step, differs more from run to run than what is measured."""
 
 
 def widened(run: str, config: RunConfig, factor: int, folder: str) -> RunConfig:
@@ -61,15 +66,20 @@ def widened(run: str, config: RunConfig, factor: int, folder: str) -> RunConfig:
     return config.model_copy(update={"train": config.train.model_copy(update={"tiny": tiny, "source": folder})})
 
 
-def config_of(steps: int, global_batch: int) -> RunConfig:
-    sets = {"steps": steps, "global_batch": global_batch, "batching.micro_batch": global_batch // WORKERS // 2, "checkpoint_every": 10}
+def config_of(steps: int, global_batch: int, *, checkpoint_every: int) -> RunConfig:
+    sets = {
+        "steps": steps,
+        "global_batch": global_batch,
+        "batching.micro_batch": global_batch // WORKERS // 2,
+        "checkpoint_every": checkpoint_every,
+    }
     return resolve_config(
         read_preset("tiny"), [f"train.compute.workers={WORKERS}", *(f"train.stage2.{name}={value}" for name, value in sets.items())]
     )
 
 
-def plain_worker(rank: int, port: int, run: str, config: RunConfig, told: str, in_memory: bool) -> None:
-    """Worker `rank` of a group without Ray; writes the seconds of its steps."""
+def plain_worker(rank: int, port: int, run: str, config: RunConfig, folder: Path, in_memory: bool) -> None:
+    """Worker `rank` of a group without Ray; the first one journals its steps."""
     from cg_train.model.learner import load_learner
 
     names = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": WORKERS}
@@ -94,25 +104,21 @@ def plain_worker(rank: int, port: int, run: str, config: RunConfig, told: str, i
     made = [make(step) for step in steps] if in_memory else []
     batches = (lambda batch=batch: batch for batch in made) if in_memory else prefetched(make, steps)
     engine = make_engine(learner.network, recipe, engine_config(recipe, config.train, WORKERS), steps=plan.steps, gpu=False)
-    lines = []
+    journal = metrics_journal(folder / "stage2", 0)
     for report in train_steps(engine, batches, declared=None):
-        lines.append({"loss": report.loss, "seconds": report.seconds, "data_wait_s": report.data_wait_s})
-    if rank == 0:
-        Path(told).write_text(json.dumps(lines))
+        if rank == 0:
+            journal.append({"step": report.step, "loss": report.loss, "seconds": report.seconds, "data_wait_s": report.data_wait_s})
     torch.distributed.destroy_process_group()
 
 
-def plain(run: str, config: RunConfig, *, in_memory: bool) -> Lines:
-    with socket.socket() as free, tempfile.TemporaryDirectory() as folder:
+def plain(run: str, config: RunConfig, folder: Path, *, in_memory: bool) -> None:
+    with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-        free.close()
-        mp.spawn(plain_worker, (port, run, config, f"{folder}/steps.json", in_memory), nprocs=WORKERS)
-        lines: Lines = json.loads(Path(folder, "steps.json").read_text())
-    return lines
+    mp.spawn(plain_worker, (port, run, config, folder, in_memory), nprocs=WORKERS)
 
 
-def on_ray(run: str, config: RunConfig, folder: Path, *, feed_actors: int = 0) -> Lines:
+def on_ray(run: str, config: RunConfig, folder: Path, *, feed_actors: int = 0) -> None:
     """On a Ray of its own, with `feed_actors` for each worker."""
     from cg_train.job import Stage, train_stages
     from cluster.session import ray_session
@@ -133,7 +139,6 @@ def on_ray(run: str, config: RunConfig, folder: Path, *, feed_actors: int = 0) -
     where = {"samples_uris": [f"{run}/samples/synthetic"], "annotations_uri": "", "tiny_folder": f"{run}/models/init"}
     with ray_session(ClusterSettings(local_cpus=int(WORKERS * compute.cpus_of_worker), object_store_mib=256), verbose=False):
         list(train_stages([stage], settings=settings, page=config.data.page, storage_folder=str(folder), tracking=tracking, **where))
-    return metrics_journal(folder / "stage2", 0).read()
 
 
 def workers_now() -> set[int]:
@@ -175,41 +180,73 @@ class Killer(threading.Thread):
         self.after_s[what] = time.perf_counter() - killed
 
 
-class Beside(threading.Thread):
-    """CPU seconds of a training's processes from the first steady step to the last but one, by what they are."""
+class Way:
+    """One way to train, in a process of its own that is stopped, with all that it started, when it is not its turn."""
 
-    def __init__(self, folder: Path, steps: int) -> None:
-        super().__init__(daemon=True)
-        self._journal, self._bounds = metrics_journal(folder / "stage2", 0), (UNSTEADY, steps - 1)
+    def __init__(self, name: str, train: Callable[..., None], *args: Any, folder: Path) -> None:
+        self.name, self.journal = name, metrics_journal(folder / "stage2", 0)
+        self._path = folder / "stage2" / "metrics-rank0.jsonl"
+        self._process = mp.get_context("spawn").Process(target=train, args=(*args, folder))
+        self.turns_s: list[float] = []
         self.spent_s: Counter[str] = Counter()
-        self.steps = 0
 
-    def run(self) -> None:
-        first, before = self._at(self._bounds[0])
-        last, after = self._at(self._bounds[1])
-        self.steps = last - first
-        for (pid, name), seconds in after.items():
+    def begin(self) -> None:
+        """Take the steps that do not count."""
+        self._process.start()
+        self._take(UNSTEADY)
+        self._signal(signal.SIGSTOP)
+
+    def turn(self, steps: int) -> None:
+        before = self._used()
+        self._signal(signal.SIGCONT)
+        began = time.perf_counter()
+        self._take(steps)
+        self.turns_s.append(time.perf_counter() - began)
+        self._signal(signal.SIGSTOP)
+        for (pid, name), seconds in self._used().items():
             self.spent_s[name] += seconds - before.get((pid, name), 0.0)
 
-    def _at(self, step: int) -> tuple[int, dict[tuple[int, str], float]]:
-        while (now := len(self._journal.read())) < step:
-            time.sleep(0.5)
-        own, used = psutil.Process(), {}
-        for process in [own, *own.children(recursive=True)]:
-            try:
-                name = "driver" if process == own else _name(process.cmdline())
-                times = process.cpu_times()
-            except psutil.Error:
-                continue
-            used[process.pid, name] = times.user + times.system
-        return now, used
+    def end(self) -> None:
+        if self._process.is_alive():
+            self._signal(signal.SIGKILL)
+            self._process.join()
 
-    def told(self) -> str:
-        mine = {name: f"{1e3 * seconds / self.steps:.0f}" for name, seconds in self.spent_s.most_common() if seconds / self.steps > 1e-3}
-        beside = sum(seconds for name, seconds in self.spent_s.items() if name not in ("RayTrainWorker", "MapWorker"))
-        return f"CPU ms a step beside workers and actors {1e3 * beside / self.steps:.0f}; " + ", ".join(
-            f"{n} {ms}" for n, ms in mine.items()
-        )
+    def _take(self, steps: int) -> None:
+        """Wait until the journal has so many lines more; its size is cheap to look at."""
+        for _ in range(steps):
+            size = self._size()
+            while self._size() == size:
+                if self._process.exitcode is not None:
+                    raise SystemExit(f"{self.name}: ended too early, with exit code {self._process.exitcode}")
+                time.sleep(0.004)
+
+    def _size(self) -> int:
+        return self._path.stat().st_size if self._path.exists() else 0
+
+    def _all(self) -> list[psutil.Process]:
+        own = psutil.Process(self._process.pid)
+        return [own, *own.children(recursive=True)]
+
+    def _signal(self, number: signal.Signals) -> None:
+        for process in self._all():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.send_signal(number)
+
+    def _used(self) -> dict[tuple[int, str], float]:
+        """CPU seconds of each process so far."""
+        used = {}
+        for process in self._all():
+            with contextlib.suppress(psutil.Error):
+                times = process.cpu_times()
+                used[process.pid, "driver" if process.pid == self._process.pid else _name(process.cmdline())] = times.user + times.system
+        return used
+
+    def told(self, turn: int) -> str:
+        """Median step, share of it spent in waiting for data, and who used how much of the processors."""
+        waited_s = statistics.median(line["data_wait_s"] for line in self.journal.read()[UNSTEADY:])
+        step_s, steps = statistics.median(self.turns_s) / turn, turn * len(self.turns_s)
+        used = ", ".join(f"{name} {1e3 * spent / steps:.0f}" for name, spent in self.spent_s.most_common() if spent / steps > 1e-3)
+        return f"{step_s:.3f} s a step, waiting for data {waited_s / step_s:.2%}; CPU ms a step: {used}"
 
 
 def _name(command: list[str]) -> str:
@@ -220,77 +257,61 @@ def _name(command: list[str]) -> str:
     return next((Path(part).name for part in command if part.endswith(("gcs_server", "raylet", ".py"))), title[:20])
 
 
-def median_s(lines: Lines) -> float:
-    return statistics.median(line["seconds"] for line in lines[UNSTEADY:])
-
-
-def waited(lines: Lines) -> float:
-    """Share of the time in which worker 0 waited for data."""
-    steady = lines[UNSTEADY:]
-    return sum(line["data_wait_s"] for line in steady) / sum(line["seconds"] for line in steady)
-
-
-def overhead(these: list[Lines], those: list[Lines]) -> str:
+def overhead(these: Way, those: Way) -> str:
     """By how much a step of `these` is longer than one of `those`, round by round."""
-    ratios = np.array([median_s(a) / median_s(b) - 1 for a, b in zip(these, those, strict=True)])
-    apart = stats.t.ppf(0.975, len(ratios) - 1) * ratios.std(ddof=1) / len(ratios) ** 0.5 if len(ratios) > 1 else float("nan")
-    return f"{ratios.mean():+.1%} +- {apart:.1%} (rounds {', '.join(f'{ratio:+.1%}' for ratio in ratios)})"
+    ratios = np.array(these.turns_s) / np.array(those.turns_s) - 1
+    low, high = stats.quantile_test(ratios, p=0.5).confidence_interval(0.95)
+    return f"{np.median(ratios):+.2%} ({low:+.2%} to {high:+.2%}; mean {ratios.mean():+.2%})"
 
 
-def in_turns(run: str, config: RunConfig, place: Path, rounds: int) -> dict[str, list[Lines]]:
-    """Of each way to train the steps of every round."""
-    steps = config.train.stage2.steps or 0
-
-    def ray(turn: int, feed_actors: int) -> Lines:
-        folder = place / f"{turn}-{feed_actors}"
-        beside = Beside(folder, steps)
-        beside.start()
-        lines = on_ray(run, config, folder, feed_actors=feed_actors)
-        beside.join()
-        sys.stdout.write(f"  {beside.told()}\n")
-        return lines
-
-    ways: dict[str, Callable[[int], Lines]] = {
-        "plain, in memory": lambda turn: plain(run, config, in_memory=True),
-        "plain, from shards": lambda turn: plain(run, config, in_memory=False),
-        "Ray Train": lambda turn: ray(turn, 0),
-    }
+def in_turns(run: str, config: RunConfig, place: Path, rounds: int, turn: int) -> None:
+    ways = [
+        Way("plain, in memory", functools.partial(plain, in_memory=True), run, config, folder=place / "memory"),
+        Way("plain, from shards", functools.partial(plain, in_memory=False), run, config, folder=place / "shards"),
+        Way("Ray Train", on_ray, run, config, folder=place / "train"),
+    ]
     if len(os.sched_getaffinity(0)) >= 2 * WORKERS:
-        ways["Ray Train and Data"] = lambda turn: ray(turn, 1)
-    done: dict[str, list[Lines]] = {name: [] for name in ways}
-    for turn in range(rounds):
-        for name in [*ways][:: 1 if turn % 2 == 0 else -1]:
-            lines = ways[name](turn)
-            done[name].append(lines)
-            sys.stdout.write(f"round {turn + 1}, {name}: {median_s(lines):.3f} s a step, waiting for data {waited(lines):.2%}\n")
-            sys.stdout.flush()
-        losses = [[line["loss"] for line in lines[turn]] for lines in done.values()]
-        sys.stdout.write(f"round {turn + 1}: losses {'equal' if all(one == losses[0] for one in losses) else 'DIFFER'}\n")
-    return done
+        ways.append(Way("Ray Train and Data", functools.partial(on_ray, feed_actors=1), run, config, folder=place / "data"))
+    try:
+        for way in ways:
+            way.begin()
+        for number in range(rounds):
+            for way in ways[:: 1 if number % 2 == 0 else -1]:
+                way.turn(turn)
+    finally:
+        for way in ways:
+            way.end()
+    losses = [[line["loss"] for line in way.journal.read()[: UNSTEADY + rounds * turn]] for way in ways]
+    for way in ways:
+        sys.stdout.write(f"{way.name}: {way.told(turn)}\n")
+    sys.stdout.write(f"losses {'equal' if all(one == losses[0] for one in losses) else 'DIFFER'}\n")
+    for i, way in enumerate(ways):
+        for bare in ways[: min(i, 2)]:
+            sys.stdout.write(f"{way.name} over {bare.name}: {overhead(way, bare)}\n")
+    sys.stdout.flush()
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run")
-    parser.add_argument("--steps", type=int, default=24)
+    parser.add_argument("--rounds", type=int, default=80)
+    parser.add_argument("--turn", type=int, default=1, help="steps of a turn")
     parser.add_argument("--global-batch", type=int, default=8)
-    parser.add_argument("--widen", type=int, default=4, help="the model, by this factor")
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--widen", type=int, default=6, help="the model, by this factor")
     parser.add_argument("--without-kill", action="store_true")
     options = parser.parse_args()
-    run, config = str(Path(options.run).absolute()), config_of(options.steps, options.global_batch)
+    os.environ |= KEEP_MEMORY
+    run, steps = str(Path(options.run).absolute()), UNSTEADY + options.rounds * options.turn + 2
     with tempfile.TemporaryDirectory() as place:
-        config = widened(run, config, options.widen, f"{place}/wide")
-        done = in_turns(run, config, Path(place), options.rounds)
-        for name in done:
-            for bare in ("plain, in memory", "plain, from shards"):
-                if name != bare:
-                    sys.stdout.write(f"{name} over {bare}: {overhead(done[name], done[bare])}\n")
+        config = widened(run, config_of(steps, options.global_batch, checkpoint_every=steps), options.widen, f"{place}/wide")
+        in_turns(run, config, Path(place), options.rounds, options.turn)
         if options.without_kill:
             return
-        killer = Killer(Path(place, "killed"), options.steps // 2)
+        short = config_of(24, options.global_batch, checkpoint_every=10)
+        train = short.train.model_copy(update={"source": config.train.source, "tiny": config.train.tiny})
+        killer = Killer(Path(place, "killed"), 12)
         killer.start()
-        on_ray(run, config, Path(place, "killed"))
+        on_ray(run, short.model_copy(update={"train": train}), Path(place, "killed"))
         killer.join(1)
     for what, seconds in killer.after_s.items():
         sys.stdout.write(f"{seconds:6.1f} s after the kill: {what}\n")

@@ -154,7 +154,7 @@ def _dialogues(uri: str) -> Iterable[Sample]:
     """Samples of one shard without their signals and pictures: the segments have those, and a signal weighs far more than its words."""
     columns = [column for column in SAMPLE_SCHEMA.names if column not in ("mask", "eeg_steps", "picture")]
     for row in storage.read_table(uri, columns=columns).to_pylist():
-        yield sample_from_row({**row, "mask": [], "eeg_steps": []})
+        yield sample_from_row({**row, "mask": [], "eeg_steps": b""})
 
 
 def _out_of_step(uri: str, name: str) -> StorageError:

@@ -29,7 +29,7 @@ from cg_data.instruct.teacher_store import TeacherStore
 from cg_data.manifest import Shard
 from cg_data.packing import Piece, ShardPlan
 from cg_data.records import Annotation, Sample, Segment
-from cg_data.rows import ANNOTATION_SCHEMA, SAMPLE_SCHEMA, SEGMENT_SCHEMA, rows_of, segment_from_row, table_of
+from cg_data.rows import ANNOTATION_SCHEMA, SAMPLE_SCHEMA, SEGMENT_SCHEMA, segment_from_row, table_of
 from cg_data.segments import segments_of
 from cg_data.settings import GeneralSettings, InstructSettings, TeacherSettings
 from cg_data.shards import read_annotations, read_segments
@@ -132,7 +132,7 @@ class Annotator:
 
     def __call__(self, segments: pa.Table, name: str) -> Shard:
         """Annotate the rows of one segment shard and write the shard of the same name."""
-        annotations = annotate_all([segment_from_row(row) for row in rows_of(segments)], self._detector, self._batch)
+        annotations = annotate_all([segment_from_row(row) for row in segments.to_pylist()], self._detector, self._batch)
         out = storage.join(self._out_uri, name)
         written = storage.write_table(out, table_of(annotations, ANNOTATION_SCHEMA))
         return _shard(out, written, counts=annotation_counts(annotations))

@@ -22,9 +22,9 @@ from cg_data.rows import (
     SAMPLE_SCHEMA,
     annotation_from_row,
     event_from_row,
-    rows_of,
     sample_from_row,
     segment_from_row,
+    steps_to_bytes,
     to_row,
 )
 from cg_data.settings import InstructSettings
@@ -102,7 +102,7 @@ def held_out(segments_uri: str) -> list[Segment]:
     table = storage.read_table(segments_uri, filters=[("split", "==", Split.TEST.value)])
     if not table.num_rows:
         raise UserError(f"{segments_uri}: no segment belongs to a test subject. Use more subjects, or a larger data.test_fraction.")
-    return sorted((segment_from_row(row) for row in rows_of(table)), key=lambda s: s.segment_id)
+    return sorted((segment_from_row(row) for row in table.to_pylist()), key=lambda s: s.segment_id)
 
 
 def training_questions(samples_uri: str) -> list[Question]:
@@ -130,7 +130,7 @@ def items_from(items_uri: str, segments: Mapping[str, Segment]) -> list[Sample]:
     items = []
     for row in storage.read_table(items_uri).to_pylist():
         page = segments[row["segment_id"]]
-        items.append(sample_from_row({**row, "mask": page.mask, "eeg_steps": page.eeg_steps}))
+        items.append(sample_from_row({**row, "mask": page.mask, "eeg_steps": steps_to_bytes(page.eeg_steps)}))
     return items
 
 
@@ -265,7 +265,7 @@ def annotation_noise(annotations_uri: str, segments_uri: str) -> dict[str, Any]:
     truth: dict[str, frozenset[str]] = {}
     training: set[str] = set()
     for part in storage.list_files(segments_uri, ".parquet"):
-        for segment in map(segment_from_row, rows_of(storage.read_table(part))):
+        for segment in map(segment_from_row, storage.read_table(part).to_pylist()):
             truth[segment.segment_id] = reference_kinds(segment)
             training |= {segment.segment_id} if segment.split is Split.TRAIN else set()
     annotations = map(annotation_from_row, storage.read_table(annotations_uri).to_pylist())

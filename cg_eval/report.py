@@ -12,7 +12,7 @@ from typing import Any
 from cg_data import storage
 from cg_data.instruct.prompt import page_statement
 from cg_data.records import Event, Segment
-from cg_data.rows import event_from_row, rows_of, segment_from_row
+from cg_data.rows import event_from_row, segment_from_row
 from cg_eval.pictures import draw_page
 
 EXAMPLES = 6
@@ -207,7 +207,7 @@ def _events(rows: list[dict[str, Any]]) -> tuple[Event, ...]:
 def _segments(run_folder_uri: str, corpus: str, ids: Sequence[str]) -> dict[str, Segment]:
     uri = storage.join(run_folder_uri, "segments", corpus)
     table = storage.read_table(uri, filters=[("segment_id", "in", list(ids))])
-    return {row["segment_id"]: segment_from_row(row) for row in rows_of(table)}
+    return {row["segment_id"]: segment_from_row(row) for row in table.to_pylist()}
 
 
 def _example(segment: Segment, events: tuple[Event, ...], rows: list[dict[str, Any]]) -> Example:

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from cg_data import storage
 from cg_data.detect.references import Labels, References, references_of
 from cg_data.records import Segment, content_id
-from cg_data.rows import labels_from_rows, rows_of, segment_from_row
+from cg_data.rows import labels_from_rows, segment_from_row
 from cg_data.vocabulary import WAVEFORMS, Split, Waveform
 from cg_train.rowstore import RowStore
 
@@ -38,7 +38,7 @@ class SegmentStore(Sequence[Segment]):
         self.marks: Counter[Waveform] = Counter()
         found = []
         for number, shard in enumerate(shards):
-            for position, row in enumerate(rows_of(storage.read_table(shard, _COLUMNS))):
+            for position, row in enumerate(storage.read_table(shard, _COLUMNS).to_pylist()):
                 if row["split"] == split:
                     references = references_of(_labels_of(row), min_box_s=min_box_s)
                     if _is_useful(references):

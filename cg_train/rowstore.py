@@ -13,7 +13,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cg_data import storage
-from cg_data.rows import rows_of
 
 
 class RowStore:
@@ -37,7 +36,7 @@ class RowStore:
         if shard not in self._files:
             self._files[shard] = _Shard(self._shards[shard])
         group, offset = self._files[shard].locate(position)
-        return rows_of(self._group(shard, group).slice(offset, 1))[0]
+        return self._group(shard, group).slice(offset, 1).to_pylist()[0]
 
     def _group(self, shard: int, group: int) -> pa.Table:
         key = (shard, group)
@@ -56,7 +55,8 @@ class _Shard:
 
     def __init__(self, uri: str) -> None:
         filesystem, path = storage.resolve(uri)
-        self._file = pq.ParquetFile(path, filesystem=filesystem)
+        # Samples of one page share its signal, which stays one so; the columns of a group are fetched together.
+        self._file = pq.ParquetFile(path, filesystem=filesystem, read_dictionary=["eeg_steps"], pre_buffer=True)
         metadata = self._file.metadata
         self._ends = np.cumsum([metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)])
 

@@ -19,6 +19,7 @@ from cg_data.instruct.teacher import Taught
 from cg_data.instruct.teacher_prompts import TEACHER_VERSION
 from cg_data.recording import pseudonym
 from cg_data.records import content_id
+from cg_data.rows import ROWS_VERSION
 from cg_data.settings import PUBLIC_SALT, SALT_VARIABLE
 from cg_data.signal import FILTER_VERSION
 from cluster.config import RunConfig
@@ -124,6 +125,7 @@ def _segment_settings(config: RunConfig, corpus: CorpusName) -> dict[str, Any]:
         "place": "" if corpus == SYNTHETIC else config.corpora[corpus],
         "segments_per_shard": config.data.engine.segments_per_shard,
         "filter": FILTER_VERSION,
+        "rows": ROWS_VERSION,
     }
 
 

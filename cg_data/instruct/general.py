@@ -27,7 +27,7 @@ from pyarrow import fs
 from cg_data import storage
 from cg_data.errors import ConfigError, StorageError
 from cg_data.records import Message, Quarantined, Sample, content_id
-from cg_data.rows import QUARANTINE_SCHEMA, SAMPLE_SCHEMA, table_of
+from cg_data.rows import QUARANTINE_SCHEMA, ROWS_VERSION, SAMPLE_SCHEMA, table_of
 from cg_data.settings import GeneralSettings
 from cg_data.vocabulary import SEGMENT_SAMPLES, SampleKind, SampleSource, Split
 
@@ -87,7 +87,7 @@ def plan_shards(items: Sequence[Any], items_per_shard: int) -> Iterator[GeneralS
     first: dict[str, int] = {}
     for start in range(0, len(items), items_per_shard):
         part = [(place, first.setdefault(_key(items[place]), place), items[place]) for place in range(start, len(items))[:items_per_shard]]
-        yield GeneralShard(name=f"{start:07d}-{content_id(GENERAL_VERSION, part)}.parquet", items=json.dumps(part))
+        yield GeneralShard(name=f"{start:07d}-{content_id(GENERAL_VERSION, ROWS_VERSION, part)}.parquet", items=json.dumps(part))
 
 
 def _key(item: Any) -> str:

@@ -12,7 +12,7 @@ from cg_data import storage
 from cg_data.errors import ConfigError, UserError
 from cg_data.progress import Progress, silent
 from cg_data.records import Event, Segment
-from cg_data.rows import rows_of, segment_from_row
+from cg_data.rows import segment_from_row
 from cg_data.vocabulary import WAVEFORMS, Split
 from cg_eval.detection.figures import compare, evaluate
 from cg_eval.detection.pages import Found, Page, page_of, read_found, read_pages, write_found, write_pages
@@ -119,7 +119,7 @@ def _marked_pages(segments_uri: str, split: Split, detectors: Iterable[Detector]
 def _segments(segments_uri: str, split: Split) -> Iterator[Segment]:
     """Segments of a split, one shard in memory at a time."""
     for part in storage.list_files(segments_uri, ".parquet"):
-        yield from map(segment_from_row, rows_of(storage.read_table(part, filters=[("split", "==", split.value)])))
+        yield from map(segment_from_row, storage.read_table(part, filters=[("split", "==", split.value)]).to_pylist())
 
 
 def _propose(detector: Detector, segments: Iterable[Segment], pages: Sequence[Page], name: str, progress: Progress) -> Found:

@@ -89,7 +89,7 @@ def run_on_two_nodes(folder: str, out: str) -> None:
     from ray.cluster_utils import Cluster
 
     store = {"num_cpus": 1, "object_store_memory": 128 << 20}
-    cluster = Cluster(initialize_head=True, head_node_args=store)
+    cluster = Cluster(initialize_head=True, head_node_args={**store, "include_dashboard": False})
     second = cluster.add_node(**store)
     (process,) = second.all_processes["raylet"]
     Path(f"{out}.raylet").write_text(str(process.process.pid))

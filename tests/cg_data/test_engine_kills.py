@@ -23,13 +23,13 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def place(ray_session: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with recordings and a detector, and in ``undisturbed`` what an undisturbed run makes of them."""
     root = tmp_path_factory.mktemp("kills")
     (root / "edf").mkdir()
-    engine_runs.write_folder(root / "edf", RECORDINGS)
+    engine_runs.write_folder(root / "edf", RECORDINGS, minutes=2)
     save_detector(untrained(), spec_of(SIGNAL, ONLY_SPINDLES), str(root / "detector"))
-    assert start(root, "undisturbed").wait(240) == 0
+    engine_runs.run(str(root / "edf"), str(root / "undisturbed"))
     return root
 
 
@@ -46,28 +46,27 @@ def wait_for(condition: object, process: subprocess.Popen[bytes]) -> None:
         time.sleep(0.01)
 
 
-def test_a_driver_killed_again_and_again_is_made_good_by_the_same_command(place: Path) -> None:
-    """In its first step and in its last; `benchmarks/killed_and_continued.py` kills a run in every one."""
-    out = place / "driver"
-    for step, files in (("recordings", 2), ("samples", 5)):
-        process = start(place, out.name)
-        wait_for(lambda at=out / step, least=files: len(list(at.glob("*.parquet"))) >= least, process)
-        time.sleep(random.Random(step).uniform(0, 0.1))
-        engine_runs.end_all(process.pid)
-        process.wait(30)
-    assert start(place, out.name).wait(240) == 0
-    assert engine_runs.hashes(out) == engine_runs.hashes(place / "undisturbed")
+def test_a_killed_task_and_a_killed_actor_are_done_again_and_a_killed_driver_is_made_good_by_the_same_command(place: Path) -> None:
+    """The driver in the first step and in the last; `benchmarks/killed_and_continued.py` kills a run in every one."""
+    out, chance = place / "killed", random.Random(1)
+    process = start(place, out.name)
+    wait_for(lambda: len(list((out / "recordings").glob("*.parquet"))) >= 2, process)
+    time.sleep(chance.uniform(0, 0.1))
+    engine_runs.end_all(process.pid)
+    process.wait(30)
 
-
-def test_a_killed_task_and_a_killed_actor_are_done_again_while_the_run_goes_on(place: Path) -> None:
-    out = place / "worker"
     process = start(place, out.name)
     for step, title in (("segments", "Items"), ("annotations", "MapWorker")):
         wait_for(lambda at=out / step: list(at.glob("*.parquet")), process)
         victims = engine_runs.workers(process.pid, title)
         assert victims
         os.kill(victims[0].pid, signal.SIGKILL)
-    assert process.wait(240) == 0
+    wait_for(lambda: len(list((out / "samples").glob("*.parquet"))) >= 3, process)
+    time.sleep(chance.uniform(0, 0.1))
+    engine_runs.end_all(process.pid)
+    process.wait(30)
+
+    assert start(place, out.name).wait(240) == 0
     assert engine_runs.hashes(out) == engine_runs.hashes(place / "undisturbed")
 
 

@@ -21,7 +21,7 @@ from tests.cg_train.model_small import PAGE, SIZES
 WORKERS = 2
 RECIPE = StageRecipe(
     mixture={SampleKind.BINARY: 1.0, SampleKind.OPEN: 1.0},
-    steps=60,
+    steps=32,
     global_batch=4,
     batching=PackedBatches(tokens=256, images=4),
     max_tokens=256,
@@ -92,7 +92,7 @@ def on_two_nodes(folder: Path) -> None:
     from ray.cluster_utils import Cluster
 
     store = {"num_cpus": 1, "object_store_memory": 128 << 20}
-    cluster = Cluster(initialize_head=True, head_node_args=store)
+    cluster = Cluster(initialize_head=True, head_node_args={**store, "include_dashboard": False})
     second = cluster.add_node(**store)
     (process,) = second.all_processes["raylet"]
     Path(f"{folder}.raylet").write_text(str(process.process.pid))

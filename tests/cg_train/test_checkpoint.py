@@ -10,14 +10,13 @@ import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 
 from cg_data.errors import ConfigError, UserError
 from cg_train.checkpoint import Position, is_of_other_size, load, newest_whole, put_together, save, seal
 from cg_train.recipe import TrainSettings
 from cg_train.step import engine_config, make_engine, train_steps
 from tests.cg_train.test_step import RECIPE, SETTINGS, STEPS, step_batches
-from tests.cg_train.train_small import SmallModel, free_port, join_group
+from tests.cg_train.train_small import SmallModel, in_group, join_group
 
 
 def _engine(seed: int, zero_stage: int, **offload: str) -> object:
@@ -96,7 +95,7 @@ def test_two_workers_then_one_then_two_lose_what_one_worker_loses(tmp_path: Path
     losses: list[list[float]] = [[], []]
     for start, stop, workers in ((0, 2, 2), (2, 4, 1), (4, STEPS, 2)):
         if workers == 2:
-            mp.start_processes(_two, args=(free_port(), str(tmp_path), start, stop), nprocs=2, start_method="spawn")
+            in_group(_two, str(tmp_path), start, stop)
         for lost, zero_stage, folder in zip(losses, SCATTERED, folders, strict=True):
             if workers == 1:
                 lost += _train_some(0, 1, zero_stage, folder, start, stop)
@@ -181,5 +180,5 @@ def _agree(rank: int, port: int, root: str) -> None:
 def test_all_workers_take_the_same_checkpoint_when_one_of_them_finds_damage(tmp_path: Path) -> None:
     new, old = _sealed(tmp_path / "new"), _sealed(tmp_path / "old")
     _flip(new / "step1" / "state-1")
-    mp.start_processes(_agree, args=(free_port(), str(tmp_path)), nprocs=2, start_method="spawn")
+    in_group(_agree, str(tmp_path))
     assert {(tmp_path / f"taken-{rank}").read_text() for rank in (0, 1)} == {str(old)}

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 from pydantic import ValidationError
 
 from cg_data.detect.detector import Detector, save_detector
@@ -24,7 +23,7 @@ from cg_train.detection_metrics import detection_metrics
 from cg_train.detector import EpochReport, TrainedDetector, TrainerState, spec_of, train
 from cg_train.detector_data import waveforms_in
 from cg_train.recipe import AugmentSettings, DetectorRecipe
-from tests.cg_train.train_small import free_port
+from tests.cg_train.train_small import in_group
 from tests.detectors_small import NETWORKS, PAGE, SIGNAL, everything_searched, planted_page, recipe_of
 
 PAGES = [planted_page(number) for number in range(9)]
@@ -141,7 +140,7 @@ def _worker(rank: int, port: int, folder: str) -> None:
 def two_processes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What two runs of two processes left: of each kind, run and process the detector and the states after all epochs."""
     folder = tmp_path_factory.mktemp("ranks")
-    mp.spawn(_worker, (free_port(), str(folder)), nprocs=2)
+    in_group(_worker, str(folder))
     return folder
 
 

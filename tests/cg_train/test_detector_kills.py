@@ -12,13 +12,12 @@ from pathlib import Path
 
 import pytest
 import torch.distributed as dist
-import torch.multiprocessing as mp
 
 from cg_train.checkpoint import Keeper
 from cg_train.detector_run import DetectorJob, run_detector
 from tests.cg_data.engine_runs import end_all, workers
 from tests.cg_train.detector_runs import RECIPE, WORKERS, write_segments
-from tests.cg_train.train_small import free_port, join_group
+from tests.cg_train.train_small import in_group, join_group
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow]
 
@@ -39,7 +38,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("kills")
     write_segments(root / "segments")
     (root / "undisturbed" / "work").mkdir(parents=True)
-    mp.spawn(_without_ray, (free_port(), str(root)), nprocs=WORKERS)
+    in_group(_without_ray, str(root), workers=WORKERS)
     return root
 
 

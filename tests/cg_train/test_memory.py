@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 import torch
-import torch.multiprocessing as mp
 
 from cg_data.errors import ConfigError
 from cg_train.hardware import Gpus
@@ -33,7 +32,7 @@ from cg_train.model.shape import Shape, config_of, shape_of
 from cg_train.recipe import LoraSettings, Module, PackedBatches, PaddedBatches, StageRecipe, TrainSettings
 from cg_train.step import answer_targets, engine_config, make_engine
 from tests.cg_train.model_small import PAGE, SAMPLES, SIZES, batch_of, texts
-from tests.cg_train.train_small import free_port, join_group
+from tests.cg_train.train_small import in_group, join_group
 
 PADDED = PaddedBatches(micro_batch=2)
 STAGE1 = StageRecipe(mixture={"open": 1.0}, steps=1, global_batch=4, batching=PADDED, trainable=("projector",))  # type: ignore[arg-type]
@@ -107,7 +106,7 @@ def _measure(rank: int, port: int, folder: str) -> None:
 
 @pytest.mark.slow
 def test_states_are_those_that_an_engine_of_two_workers_holds_at_every_zero_stage(tmp_path: Path) -> None:
-    mp.start_processes(_measure, args=(free_port(), str(tmp_path)), nprocs=2, start_method="spawn")
+    in_group(_measure, str(tmp_path))
     held = torch.load(tmp_path / "0.pt", weights_only=False)
     assert len(held) == 8
     for (precision, stage), found in held.items():

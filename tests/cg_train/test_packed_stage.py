@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-import torch.multiprocessing as mp
 from safetensors.torch import load_file
 
 from cg_data import storage
@@ -27,7 +26,7 @@ from cg_train.stage import StageJob, run_stage
 from cg_train.tracking import ledger, metrics_journal
 from tests.cg_train.general_small import LARGE, MIXED, PHOTO, general, job_of
 from tests.cg_train.model_small import PAGE, PICTURES
-from tests.cg_train.train_small import free_port, join_group
+from tests.cg_train.train_small import in_group, join_group
 
 MAX_TOKENS = 128
 RECIPE = MIXED.model_copy(
@@ -76,7 +75,7 @@ def _lengths(store: SampleStore, job: StageJob) -> SampleLengths:
 def test_two_workers_with_packs_learn_what_one_learns_from_padded_micro_batches(tmp_path: Path, places: dict[str, Any]) -> None:
     """Packs differ in number from step to step, and in some micro-batches one worker has nothing to look at; none waits for ever."""
     jobs = {name: _job(tmp_path, name, *batching_and_stage, **places) for name, batching_and_stage in RUNS.items()}
-    mp.start_processes(_worker, args=(free_port(), [*jobs.values()]), nprocs=2, start_method="spawn")
+    in_group(_worker, [*jobs.values()])
     alone = _job(tmp_path, "alone", PaddedBatches(micro_batch=8), 2, **places)
     _run(alone, 0, 1)
     expected = metrics_journal(Path(alone.work_folder), 0).read()

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 import torch
-import torch.multiprocessing as mp
 
 from cg_data.errors import ConfigError, UserError
 from cg_train.batches import StepBatch
@@ -24,7 +23,7 @@ from cg_train.step import (
     together,
     train_steps,
 )
-from tests.cg_train.train_small import SmallModel, free_port, join_group, small_batch
+from tests.cg_train.train_small import SmallModel, in_group, join_group, small_batch
 
 STEPS = 6
 RECIPE = StageRecipe(
@@ -148,7 +147,7 @@ def test_nvme_that_deepspeed_cannot_use_is_refused_by_name(monkeypatch: pytest.M
 @pytest.mark.slow
 @pytest.mark.usefixtures("process_group")
 def test_two_workers_train_what_one_trains(tmp_path: Path) -> None:
-    mp.start_processes(_worker, args=(free_port(), str(tmp_path)), nprocs=2, start_method="spawn")
+    in_group(_worker, str(tmp_path))
     (first, weights), (second, _) = (torch.load(tmp_path / f"{rank}.pt", weights_only=False) for rank in range(2))
     assert [(r.loss, r.grad_norm, r.tokens) for r in first] == [(r.loss, r.grad_norm, r.tokens) for r in second]
     alone, expected = _train(0, 1)

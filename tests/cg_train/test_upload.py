@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import tempfile
 import time
+import types
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -24,6 +26,7 @@ from cg_train import job
 from cg_train.job import STAGES, Stage, train_stages
 from cg_train.recipe import ComputeSettings, TrainSettings
 from cg_train.tracking import Journal, TrackingSettings, ledger, metrics_journal
+from cg_train.upload import _upload
 from tests.cg_train.model_small import PAGE, SIZES
 from tests.cg_train.test_stage import WORDS
 
@@ -106,18 +109,6 @@ def _on_a_full_disk(copy: Copy, root: Path) -> Copy:
     return full
 
 
-def _without_the_folder(copy: Copy, root: Path) -> Copy:
-    """The run folder is gone when the part of step 4 is copied."""
-
-    def gone(context: Any, part: Any, name: str) -> Any:
-        here = Path(context.experiment_fs_path)
-        if "-00000004-" in name and here.exists():
-            here.rename(f"{here}-elsewhere")
-        return copy(context, part, name)
-
-    return gone
-
-
 def _train(root: Path, samples_uri: str, monkeypatch: pytest.MonkeyPatch, wrap: Callable[[Copy, Path], Copy], failures: int = 0) -> None:
     trained = job._stages_worker
 
@@ -153,9 +144,9 @@ def _train(root: Path, samples_uri: str, monkeypatch: pytest.MonkeyPatch, wrap: 
     list(done)
 
 
-def _registered(root: Path, folder: str = STAGES) -> list[int]:
+def _registered(root: Path) -> list[int]:
     """Steps of the checkpoints that Ray knows, as it ordered them."""
-    told = json.loads((root / "train" / folder / "checkpoint_manager_snapshot.json").read_text())
+    told = json.loads((root / "train" / STAGES / "checkpoint_manager_snapshot.json").read_text())
     return [result["metrics"]["step"] for result in told["checkpoint_results"]]
 
 
@@ -202,19 +193,29 @@ def test_a_worker_killed_during_an_upload_goes_on_from_the_checkpoint_before_and
     assert not _parts(tmp_path)
 
 
-@pytest.mark.parametrize(
-    ("wrap", "said", "folder"),
-    [
-        (_on_a_full_disk, r"stages: the disk is full\. Free some space", STAGES),
-        (_without_the_folder, r"stages: the checkpoint cannot be written, the folder is not what it was", f"{STAGES}-elsewhere"),
-    ],
-)
 def test_an_upload_that_fails_ends_the_run_with_a_sentence_and_leaves_the_checkpoint_before(
-    tmp_path: Path, samples_uri: str, monkeypatch: pytest.MonkeyPatch, wrap: Callable[[Copy, Path], Copy], said: str, folder: str
+    tmp_path: Path, samples_uri: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(StorageError, match=said):
-        _train(tmp_path, samples_uri, monkeypatch, wrap)
-    assert _registered(tmp_path, folder) == [2]
+    with pytest.raises(StorageError, match=r"stages: the disk is full\. Free some space"):
+        _train(tmp_path, samples_uri, monkeypatch, _on_a_full_disk)
+    assert _registered(tmp_path) == [2]
     assert not (tmp_path / "models" / "words").exists()
     assert len(metrics_journal(tmp_path / "train" / "words", 0).read()) <= 6, "training waits before the next checkpoint"
     assert not _parts(tmp_path)
+
+
+def test_a_run_folder_that_is_not_what_it_was_is_named_when_a_part_is_copied_into_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import ray.train
+    from ray.train.v2._internal.execution.storage import StorageContext
+
+    place = StorageContext(storage_path=str(tmp_path), experiment_dir_name=STAGES)
+    monkeypatch.setattr(ray.train, "get_context", lambda: types.SimpleNamespace(get_storage=lambda: place))
+    part = tmp_path / "part"
+    part.mkdir()
+    (part / "weights").write_text("w")
+    shutil.rmtree(place.experiment_fs_path)
+    with pytest.raises(StorageError, match=r"stages: the checkpoint cannot be written, the folder is not what it was"):
+        _upload(ray.train.Checkpoint.from_directory(str(part)), "checkpoint")
+    assert not part.exists()

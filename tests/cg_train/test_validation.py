@@ -13,7 +13,6 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
-import torch.multiprocessing as mp
 from safetensors.torch import load_file
 
 from cg_data import storage
@@ -29,7 +28,7 @@ from cg_train.stage import StageJob, run_stage
 from cg_train.tracking import metrics_journal
 from cg_train.validation import groups_of, has_settled
 from tests.cg_train.model_small import PAGE, SIZES
-from tests.cg_train.train_small import KINDS, free_port, join_group, make_sample
+from tests.cg_train.train_small import KINDS, in_group, join_group, make_sample
 
 RECIPE = StageRecipe(
     mixture={SampleKind.BINARY: 2.0, SampleKind.OPEN: 1.0},
@@ -229,7 +228,7 @@ def test_two_workers_see_what_one_sees_at_every_zero_stage(tmp_path: Path, uris:
     as_in_presets = job_of(tmp_path, "packed", uris, model_folder, packed, zero_stage=2)
     settings = as_in_presets.settings.model_copy(update={"attention": "varlen", "loss": "chunked", "checkpointing": ("language",)})
     jobs.append(dataclasses.replace(as_in_presets, settings=settings))
-    mp.spawn(_worker, (free_port(), jobs), nprocs=2)
+    in_group(_worker, jobs)
     expected = [line["validation_loss"] for line in alone if "validation_loss" in line]
     for job in jobs:
         lines = metrics_journal(Path(job.work_folder), 0).read()

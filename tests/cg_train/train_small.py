@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import socket
 import types
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 import torch
+import torch.multiprocessing as mp
 
 from cg_data.records import Annotation, Event, Finding, Label, Message, Sample, Segment, content_id
 from cg_data.vocabulary import CHANNELS, Eyes, LabelKind, SampleKind, SampleSource, Split, Stage, Waveform
@@ -119,6 +122,12 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+def in_group(worker: Callable[..., None], *args: Any, workers: int = 2) -> None:
+    """Run ``worker(rank, port, *args)`` in as many processes at once."""
+    multiprocessing.set_forkserver_preload(["tests.cg_train.preloaded"])
+    mp.start_processes(worker, args=(free_port(), *args), nprocs=workers, start_method="forkserver")
 
 
 def join_group(port: int, rank: int, workers: int) -> None:
