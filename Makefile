@@ -19,14 +19,15 @@ setup: .venv/.installed
 demo: setup  ## the main job on the embedded default: corpus, detector, model, bench, service
 	$(BIN)/cg run --preset tiny --run $(RUN)
 
-test: setup lint  ## the linters and the whole suite, the tests that start Ray beside those that do not
+test: setup lint  ## the linters and the whole suite, in two halves side by side that take about as long: most tests that start Ray, and the others
 	$(MAKE) --no-print-directory --jobs=2 test-core test-ray
 
 test-core: setup
 	$(BIN)/python -m pytest -m "not cluster"
+	$(BIN)/python -m pytest -m cluster tests/cluster
 
 test-ray: setup
-	$(BIN)/python -m pytest -m cluster
+	$(BIN)/python -m pytest -m cluster --ignore tests/cluster
 
 lint: setup
 	$(BIN)/ruff check .

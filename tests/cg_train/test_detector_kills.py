@@ -15,7 +15,7 @@ import torch.distributed as dist
 
 from cg_train.checkpoint import Keeper
 from cg_train.detector_run import DetectorJob, run_detector
-from tests.cg_data.engine_runs import end_all, workers
+from tests.cg_data.engine_runs import workers
 from tests.cg_train.detector_runs import RECIPE, WORKERS, write_segments
 from tests.cg_train.train_small import in_group, join_group
 
@@ -68,20 +68,14 @@ def products(folder: Path) -> dict[str, bytes]:
     return files | {"journal": re.sub(rb'"time_ms": \d+', b"", next(iter(folder.glob("**/metrics*.jsonl"))).read_bytes())}
 
 
-def test_a_killed_worker_is_replaced_and_a_killed_driver_made_good_by_the_same_command(place: Path) -> None:
+def test_a_killed_worker_is_replaced_and_ends_with_the_same_bytes(place: Path) -> None:
+    """A killed driver is the same to it as to a stage (`test_stage_kills`)."""
     folder = place / "killed"
     process = start(place, folder.name)
     fewest_epochs(folder, process, until=3)
     victims = workers(process.pid, "TrainWorker")
     assert len(victims) == WORKERS
     os.kill(victims[-1].pid, signal.SIGKILL)
-    fewest = fewest_epochs(folder, process, until=6)
-    end_all(process.pid)
-    process.wait(30)
-    assert fewest >= 1
-    assert not (folder / "detector" / "detector.json").exists()
-
-    process = start(place, folder.name)
-    assert fewest_epochs(folder, process, until=RECIPE.epochs) >= 1
+    assert fewest_epochs(folder, process, until=RECIPE.epochs) >= 1, "a new group goes on, it does not begin anew"
     assert process.wait(60) == 0
     assert products(folder) == products(place / "undisturbed")
