@@ -1,6 +1,6 @@
 """What Ray Train, Ray Data and the reading of shards cost a training step, and how long a killed worker is missed.
 
-    python benchmarks/training_on_ray.py RUN [--rounds 80] [--turn 1] [--global-batch 8] [--widen 6] [--without-kill]
+    python benchmarks/training_on_ray.py RUN [--rounds 80] [--turn 1] [--global-batch 8] [--widen 5] [--without-kill]
 
 RUN is a finished run folder of the preset tiny; stage 2 is trained on its samples by two CPU workers, from a new model of its tokenizer
 that is wider than the tiny one, so that a sample is more work to learn than to make, as it is for the real ones. Two plain processes take
@@ -297,7 +297,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=80)
     parser.add_argument("--turn", type=int, default=1, help="steps of a turn")
     parser.add_argument("--global-batch", type=int, default=8)
-    parser.add_argument("--widen", type=int, default=6, help="the model, by this factor")
+    parser.add_argument("--widen", type=int, default=5, help="the model, by this factor")
     parser.add_argument("--without-kill", action="store_true")
     options = parser.parse_args()
     os.environ |= KEEP_MEMORY
