@@ -181,7 +181,7 @@ QUARANTINE_SCHEMA = pa.schema({name: pa.string() for name in ("uri", "sha256", "
 
 
 def to_row(record: Segment | Annotation | Sample | Quarantined) -> dict[str, Any]:
-    """A record as a plain dictionary for Arrow; what is left of the mask is a list, of the signal `steps_to_bytes`."""
+    """A record as a plain dictionary for Arrow; its signal as `steps_to_bytes`."""
     return {field.name: _plain(getattr(record, field.name)) for field in dataclasses.fields(record)}
 
 
