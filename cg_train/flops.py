@@ -41,13 +41,14 @@ class Load:
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Flops:
     """Operations of forward and backward pass. `model` is what the mathematics needs (for MFU), `hardware` counts as well what is
-    computed again to save memory (for HFU; Korthikanti et al. 2022, section 6.3)."""
+    computed again to save memory (for HFU; Korthikanti et al. 2022, section 6.3); `forward` are those of the forward pass alone."""
 
+    forward: float
     model: float
     hardware: float
 
     def times(self, factor: float) -> Flops:
-        return Flops(model=self.model * factor, hardware=self.hardware * factor)
+        return Flops(forward=self.forward * factor, model=self.model * factor, hardware=self.hardware * factor)
 
 
 def flops_of(shape: Shape, load: Load, recipe: StageRecipe, settings: TrainSettings) -> Flops:
@@ -56,7 +57,8 @@ def flops_of(shape: Shape, load: Load, recipe: StageRecipe, settings: TrainSetti
     if recipe.objective == "dialogue":
         parts += _language_parts(shape, load, recipe, settings)
     model = sum(operations * passes for operations, passes, _ in parts)
-    return Flops(model=model, hardware=model + sum(operations for operations, _, again in parts if again))
+    again = sum(operations for operations, _, again in parts if again)
+    return Flops(forward=sum(operations for operations, _, _ in parts), model=model, hardware=model + again)
 
 
 _Part = tuple[float, int, bool]

@@ -51,8 +51,8 @@ class Lengths:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Forecast:
-    """`flops` is of one optimiser step over all GPUs, `hours` None where the GPU's peak is not known; `accumulated` are the micro-batches
-    of a step on each, on the mean where samples are packed."""
+    """`flops` is of one optimiser step over all GPUs, `hours` None where the GPU's peak is not known, `validation_share` how much of them
+    goes into validation; `accumulated` are the micro-batches of a step on each, on the mean where samples are packed."""
 
     need: Need
     lengths: Lengths
@@ -62,6 +62,7 @@ class Forecast:
     accumulated: int
     flops: Flops
     hours: float | None
+    validation_share: float
     said: str
 
     @property
@@ -98,6 +99,7 @@ def forecast(
         steps, said = make_plan(store.index, recipe).steps, f"{store.index.num_rows:,} training samples in the run folder"
         lengths = measured_lengths(store, recipe, page=page, pictures=settings.pictures, tokenizer=tokenizer)
     flops = flops_of(shape, lengths.load, recipe, settings).times(recipe.global_batch)
+    trained, validated = steps * flops.hardware, _looked_at(recipe, steps) / recipe.global_batch * flops.forward
     peak = peak_flops(gpus.name, settings.precision)
     return Forecast(
         need=Need(name=name, recipe=recipe, shape=shape, longest=lengths.longest),
@@ -107,9 +109,16 @@ def forecast(
         workers=gpus.count,
         accumulated=_accumulated(recipe, lengths.load.tokens, gpus.count),
         flops=flops,
-        hours=None if peak is None else steps * flops.hardware / (peak * utilisation * gpus.count) / 3600,
+        hours=None if peak is None else (trained + validated) / (peak * utilisation * gpus.count) / 3600,
+        validation_share=validated / (trained + validated),
         said=said,
     )
+
+
+def _looked_at(recipe: StageRecipe, steps: int) -> int:
+    """Samples that validation passes in all its looks, if the validation split has as many as it asks for."""
+    settings = recipe.validation
+    return 0 if settings is None else settings.samples * math.ceil(steps / settings.every)
 
 
 def _accumulated(recipe: StageRecipe, mean_tokens: float, workers: int) -> int:

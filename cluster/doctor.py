@@ -92,10 +92,10 @@ def _needs(config: RunConfig) -> list[Check]:
     import torch
 
     train = config.train
-    checks = [_weights(train.source)]
+    checks, least, most = [_weights(train.source)], train.compute.sizes[0], train.compute.workers
     if address_of(config.cluster):
-        return [*checks, Check(what="Workers", found=f"{train.compute.workers} asked of the cluster")]
-    gpus = train.compute.workers if train.compute.gpu else 0
+        return [*checks, Check(what="Workers", found=f"{' to '.join(map(str, sorted({least, most})))} asked of the cluster")]
+    gpus = least if train.compute.gpu else 0
     if gpus:
         have = torch.cuda.device_count()
         advice = "" if have >= gpus else "join a cluster (RAY_ADDRESS), or --set train.compute.workers=N"
@@ -104,7 +104,7 @@ def _needs(config: RunConfig) -> list[Check]:
         compiler = c_compiler()
         checks.append(Check(what="C compiler", found=compiler or "none", ok=compiler is not None, advice="" if compiler else "install gcc"))
     cores = len(os.sched_getaffinity(0))
-    need = train.compute.workers * train.compute.cpus_of_worker
+    need = least * train.compute.cpus_of_worker
     advice = "" if cores >= need else "fewer workers: --set train.compute.workers=1"
     checks.append(Check(what="Cores for training", found=f"{cores} of {need:.0f}", ok=cores >= need, advice=advice))
     return checks

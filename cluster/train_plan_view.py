@@ -145,7 +145,7 @@ _WORK: tuple[tuple[str, Callable[[Forecast], str]], ...] = (
     ("tokens of a sample: mean, 95 %", lambda f: f"{f.lengths.load.tokens:,.0f}, {f.lengths.tokens_p95:,.0f}"),
     ("tokens of a step", lambda f: f"{f.tokens_per_step:,.0f}"),
     ("PFLOP of a step: model, hardware", lambda f: f"{f.flops.model / 1e15:,.3g}, {f.flops.hardware / 1e15:,.3g}"),
-    ("hours", _hours),
+    ("hours, of them validation", lambda f: f"{_hours(f)}, {f.validation_share:.1%}"),
 )
 _PARTS: tuple[tuple[str, Callable[[Memory], float]], ...] = (
     ("GB on each GPU: weights", lambda m: m.weights),

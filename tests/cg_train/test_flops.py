@@ -28,8 +28,9 @@ def settings_of(**changes: Any) -> TrainSettings:
     return TrainSettings.model_validate({"stage1": STAGE1, "stage2": STAGE2, **changes})
 
 
-def _counted(recipe: StageRecipe, settings: TrainSettings) -> tuple[float, Shape, Any]:
-    """Operations that torch does for samples of equal length (no padding) with eager attention, which it counts whole."""
+def _counted(recipe: StageRecipe, settings: TrainSettings) -> tuple[float, float, Shape, Any]:
+    """Operations that torch does for samples of equal length (no padding) with eager attention, which it counts whole: those of the forward
+    pass and all."""
     built, processor = build()
     built.set_attn_implementation("eager")
     built.config.text_config.use_cache = False
@@ -39,8 +40,10 @@ def _counted(recipe: StageRecipe, settings: TrainSettings) -> tuple[float, Shape
     network = model if settings.loss == "full" else AnswerReader(model, answer_loss("chunked"))
     batch = batch_of([SAMPLES[2], SAMPLES[2]], processor)
     with FlopCounterMode(display=False) as counter:
-        network(**batch, num_items_in_batch=answer_targets(batch)).loss.backward()
-    return counter.get_total_flops(), shape_of(built.config, recipe), batch
+        loss = network(**batch, num_items_in_batch=answer_targets(batch)).loss
+        forward = counter.get_total_flops()
+        loss.backward()
+    return forward, counter.get_total_flops(), shape_of(built.config, recipe), batch
 
 
 @pytest.mark.parametrize(
@@ -57,13 +60,14 @@ def _counted(recipe: StageRecipe, settings: TrainSettings) -> tuple[float, Shape
 )
 def test_operations_are_those_that_torch_counts(recipe: StageRecipe, towers: tuple[str, ...], loss: str) -> None:
     settings = settings_of(checkpointing=towers, loss=loss)
-    counted, shape, batch = _counted(recipe, settings)
+    forward, counted, shape, batch = _counted(recipe, settings)
     flops = flops_of(shape, load_of_batch(batch), recipe, settings)
     if (
         "vision" in recipe.trainable
     ):  # patches become tokens once, and need no gradient: much in a tower of two layers, nothing in one of 32
         counted += 2 * 2.0 * shape.vision.hidden * 3 * 2 * 14**2 * float(batch["image_grid_thw"].prod(1).sum())
     assert flops.hardware == pytest.approx(counted, rel=0.06)
+    assert flops.forward == pytest.approx(forward, rel=0.06)
     assert (flops.model < flops.hardware) == bool(towers or loss != "full")
 
 
@@ -85,7 +89,7 @@ def test_a_language_model_alone_that_learns_whole_costs_what_palms_appendix_b_sa
 
 
 def test_twice_as_many_samples_are_twice_the_operations() -> None:
-    _, shape, batch = _counted(STAGE2, settings_of())
+    *_, shape, batch = _counted(STAGE2, settings_of())
     load = load_of_batch(batch)
     one, two = (flops_of(shape, part, STAGE2, settings_of()) for part in (load, load.times(2)))
     assert dataclasses.astuple(two) == pytest.approx(dataclasses.astuple(one.times(2)))

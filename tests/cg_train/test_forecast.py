@@ -16,7 +16,7 @@ from cg_train.forecast import Forecast, forecast, measured_lengths, tokenizer_of
 from cg_train.hardware import Gpus
 from cg_train.job import Stage
 from cg_train.model.encode import IGNORED
-from cg_train.recipe import PaddedBatches, StageRecipe, TrainSettings
+from cg_train.recipe import PaddedBatches, StageRecipe, TrainSettings, ValidationSettings
 from tests.cg_train.model_small import PAGE, PICTURES, TOKENS, batch_of, build
 from tests.cg_train.train_small import KINDS, SEGMENTS, make_sample
 
@@ -85,6 +85,20 @@ def test_hours_are_operations_by_peak_and_unknown_where_the_peak_is() -> None:
     assert found.hours == pytest.approx(found.steps * found.flops.hardware / (312e12 * 2 * 0.35) / 3600)
     assert found.flops.model / found.tokens_per_step > 4 * 7e9  # most of six times the parameters, for each token
     assert _forecast(precision="float32").hours is None
+
+
+def test_hours_hold_a_forward_pass_over_the_validation_set_for_each_look() -> None:
+    bare, looking = (
+        _forecast(recipe={"epochs": None, "steps": 25, "validation": looks}) for looks in (None, ValidationSettings(samples=8, every=10))
+    )
+    assert bare.hours is not None
+    assert looking.hours is not None
+    # Three looks, after steps 10, 20 and 25, at two steps' samples. The tower does not learn: a forward pass is over a third of the work.
+    forward = 3 * 2 * looking.flops.forward / (312e12 * 2 * 0.35) / 3600
+    assert looking.hours - bare.hours == pytest.approx(forward)
+    assert looking.validation_share == pytest.approx(forward / looking.hours)
+    assert 1 / 3 < looking.flops.forward / looking.flops.model < 1 / 2
+    assert bare.validation_share == 0
 
 
 def test_a_batch_that_the_gpus_cannot_share_is_refused() -> None:
