@@ -11,6 +11,7 @@ import contextlib
 import dataclasses
 import functools
 import logging
+import math
 import os
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -82,7 +83,8 @@ def train_stages(
 
     Yields:
         For each stage when it is done, figures for the closing table: steps and how many were planned, samples, tokens (those with a
-        loss), first and last loss, seconds of training, losses on the validation set and seconds of looking at it.
+        loss), mean loss of the first and of the last tenth of the steps, seconds of training, losses on the validation set and seconds of
+        looking at it.
 
     Raises:
         UserError: something that the user can mend, such as stages that do not fit into the GPUs' memory.
@@ -198,16 +200,22 @@ def _stage_note(line: Mapping[str, Any]) -> str:
 
 def _summary(journal: Journal) -> dict[str, Any]:
     lines = journal.read()
+    tenth = math.ceil(len(lines) / 10)  # batches of a mixture differ by more than training changes
     return {
         "steps": len(lines),
         "samples": sum(line["samples"] for line in lines),
         "tokens": sum(line["tokens"] for line in lines),
-        "first_loss": lines[0]["loss"],
-        "last_loss": lines[-1]["loss"],
+        "first_loss": _mean_loss(lines[:tenth]),
+        "last_loss": _mean_loss(lines[-tenth:]),
         "seconds": sum(line["seconds"] for line in lines),
         "validation_losses": [line["validation_loss"] for line in lines if "validation_loss" in line],
         "validation_s": sum(line.get("validation_s", 0.0) for line in lines),
     }
+
+
+def _mean_loss(lines: Sequence[Mapping[str, Any]]) -> float:
+    """Over all tokens that carry a loss."""
+    return sum(line["loss"] * line["tokens"] for line in lines) / sum(line["tokens"] for line in lines)
 
 
 def _stages_worker(jobs: Sequence[StageJob], tiny_folder: str, system_every_s: float | None) -> UserError | None:

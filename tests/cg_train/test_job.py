@@ -18,6 +18,7 @@ from cg_data.progress import silent
 from cg_data.records import Message
 from cg_data.rows import SAMPLE_SCHEMA, table_of
 from cg_data.vocabulary import Split
+from cg_train import job
 from cg_train.job import STAGES, Stage, train_stages
 from cg_train.recipe import ComputeSettings, StageRecipe, TrainSettings, ValidationSettings
 from cg_train.tracking import TrackingSettings, ledger, metrics_journal
@@ -111,6 +112,15 @@ def test_stages_in_a_row_train_in_one_group_each_with_its_own_folder_checkpoints
         losses = [line["loss"] for line in metrics_journal(root / "train" / run.info.run_name, 0).read()]
         assert [figure.value for figure in _client(root).get_metric_history(run.info.run_id, "loss")] == losses
         assert {"versions.deepspeed", "requirements_lock.sha256"} <= run.data.tags.keys()
+
+
+def test_losses_that_are_told_are_means_over_the_tokens_of_the_first_and_the_last_tenth_of_the_steps(tmp_path: Path) -> None:
+    journal = metrics_journal(tmp_path, 0)
+    losses, tokens = [4.0, 1.0, *[9.0] * 9, 3.0, 2.0], [100, 300, *[50] * 9, 10, 30]
+    for step, (loss, count) in enumerate(zip(losses, tokens, strict=True), start=1):
+        journal.append({"step": step, "loss": loss, "tokens": count, "samples": 4, "seconds": 1.0})
+    figures = job._summary(journal)
+    assert (figures["first_loss"], figures["last_loss"]) == (1.75, 2.25)
 
 
 def test_a_stage_that_stops_on_validation_says_so_and_the_next_goes_on_from_there(trained: Trained) -> None:
