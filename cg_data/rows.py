@@ -186,8 +186,12 @@ def to_row(record: Segment | Annotation | Sample | Quarantined) -> dict[str, Any
 
 
 def steps_to_bytes(eeg_steps: npt.NDArray[np.int16]) -> bytes:
-    """Steps of 0.1 uV as they lie in a table: int16, little-endian, channel after channel. Lists of numbers are read five times slower."""
-    return eeg_steps.astype("<i2", copy=False).tobytes()
+    """Steps of 0.1 uV as they lie in a table: int16, little-endian, channel after channel. Lists of numbers are read five times slower.
+
+    Raises:
+        TypeError: they are not int16.
+    """
+    return eeg_steps.astype("<i2", copy=False, casting="equiv").tobytes()
 
 
 def _plain(value: Any) -> Any:

@@ -93,8 +93,9 @@ def _needs(config: RunConfig) -> list[Check]:
 
     train = config.train
     checks, least, most = [_weights(train.source)], train.compute.sizes[0], train.compute.workers
+    asked = str(most) if least == most else f"{least} to {most}"
     if address_of(config.cluster):
-        return [*checks, Check(what="Workers", found=f"{' to '.join(map(str, sorted({least, most})))} asked of the cluster")]
+        return [*checks, Check(what="Workers", found=f"{asked} asked of the cluster")]
     gpus = least if train.compute.gpu else 0
     if gpus:
         have = torch.cuda.device_count()

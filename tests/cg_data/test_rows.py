@@ -6,6 +6,7 @@ import dataclasses
 import struct
 
 import numpy as np
+import pytest
 
 from cg_data.rows import SAMPLE_SCHEMA, SEGMENT_SCHEMA, sample_from_row, segment_from_row, table_of
 from cg_data.vocabulary import SEGMENT_SAMPLES, SampleKind, Split
@@ -20,6 +21,12 @@ def test_a_signal_lies_in_a_table_as_little_endian_int16_channel_after_channel()
     assert struct.unpack_from("<3h", lies, 2 * SEGMENT_SAMPLES) == tuple(steps[1, :3])
     assert len(lies) == 2 * steps.size
     assert np.array_equal(segment_from_row(written.to_pylist()[0]).eeg_steps, steps)
+
+
+def test_a_signal_that_is_not_int16_is_not_made_so() -> None:
+    segment = make_segment(1, Split.TRAIN)
+    with pytest.raises(TypeError, match="float32"):
+        table_of([dataclasses.replace(segment, eeg_steps=segment.eeg_steps.astype(np.float32))], SEGMENT_SCHEMA)
 
 
 def test_a_sample_without_a_page_has_no_bytes() -> None:
