@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,12 @@ from cluster.runfolder import RunFolder
 from cluster.train_plan_view import gpus_of, plan
 
 NOWHERE = ClusterSettings()
+FITS_FROM_GB: dict[str, dict[int, float]] = {
+    "qwen2.5-vl-3b": {1: 141},
+    "qwen2.5-vl-7b": {1: math.inf, 4: 141},
+    "qwen2.5-vl-7b-lora": dict.fromkeys((1, 4, 8, 16), 40),
+}
+"""Memory of each GPU that a preset asks for as it is, by their number; 80 GB where nothing is said."""
 
 
 def _plan(tmp_path: Path, preset: str, gpus: Gpus, *sets: str) -> str:
@@ -40,14 +47,22 @@ def test_every_preset_fits_the_gpus_that_it_is_set_for(tmp_path: Path, preset: s
         assert part in text
 
 
-def test_the_recommended_options_are_whole_and_fit(tmp_path: Path) -> None:
-    gpus = Gpus(count=4, memory_bytes=40e9, name="A100")
-    with pytest.raises(ConfigError, match="What fits: ") as refusal:
-        _plan(tmp_path, "qwen2.5-vl-7b", gpus)
-    options = str(refusal.value).split("What fits: ")[1].replace("--set ", "").split()
-    text = _plan(tmp_path, "qwen2.5-vl-7b", gpus, *options)
+@pytest.mark.parametrize("memory_gb", [40, 80, 141])
+@pytest.mark.parametrize("count", [1, 4, 8, 16])
+@pytest.mark.parametrize("preset", ["qwen2.5-vl-3b", "qwen2.5-vl-7b", "qwen2.5-vl-7b-lora"])
+def test_what_does_not_fit_is_refused_with_options_that_are_whole_and_fit(
+    tmp_path: Path, preset: str, count: int, memory_gb: float
+) -> None:
+    gpus = Gpus(count=count, memory_bytes=memory_gb * 1e9, name="H200" if memory_gb > 80 else "A100")
+    if memory_gb >= FITS_FROM_GB[preset].get(count, 80):
+        text = _plan(tmp_path, preset, gpus)
+    else:
+        with pytest.raises(ConfigError, match="What fits: ") as refusal:
+            _plan(tmp_path, preset, gpus)
+        options = str(refusal.value).split("What fits: ")[1].replace("--set ", "").split()
+        text = _plan(tmp_path, preset, gpus, *options)
+        assert f"Recommended: {' '.join(f'--set {option}' for option in options)}" in text
     assert "does not fit" not in text
-    assert f"Recommended: {' '.join(f'--set {option}' for option in options)}" in text
 
 
 def test_gpus_are_those_that_are_given() -> None:
